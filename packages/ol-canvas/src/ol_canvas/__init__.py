@@ -1,0 +1,1 @@
+"""Canvas courses as Dagster assets: content exports, their metadata and raw tables."""

@@ -1,0 +1,1 @@
+"""Open edX course runs as Dagster assets: course exports, what is in them and raw tables."""
