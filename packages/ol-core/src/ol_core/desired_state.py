@@ -1,0 +1,112 @@
+"""What should be requested: partitions whose wanted version differs from the held one, with attempts left.
+
+Nothing here remembers events. Held versions and failed attempts are read from what Dagster recorded, so a lost tick, a
+restart or a run started by hand can neither lose an update nor repeat a run for ever.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+
+import dagster as dg
+
+DATA_VERSION_TAG = "dagster/data_version"
+"""Dagster's own tag: version of what a materialization holds."""
+
+WANTED_VERSION_TAG = "ol/wanted_version"
+"""Version that a materialization, or a failed attempt, was made for."""
+
+MAX_ATTEMPTS = 3
+"""Attempts for one (partition, wanted version) where failures are transient; a permanent failure is not tried again."""
+
+_PAGE = 1000
+_UNFINISHED = [status for status in dg.DagsterRunStatus if status.value not in ("SUCCESS", "FAILURE", "CANCELED")]
+
+
+def latest_by_partition(instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> dict[str, dg.AssetMaterialization]:
+    """Return the newest materialization of each partition; the key is "" for an asset without partitions."""
+    latest: dict[str, dg.AssetMaterialization] = {}
+    cursor: str | None = None
+    while True:
+        page = instance.fetch_materializations(asset_key, limit=_PAGE, cursor=cursor)
+        for record in page.records:
+            if record.asset_materialization is not None:
+                latest.setdefault(record.partition_key or "", record.asset_materialization)
+        if not page.has_more:
+            return latest
+        cursor = page.cursor
+
+
+def held_versions(
+    instance: dg.DagsterInstance, asset_key: dg.AssetKey, *, tag: str = WANTED_VERSION_TAG
+) -> dict[str, str]:
+    """Return the version that the newest materialization of each partition ("" without partitions) carries in `tag`."""
+    latest = latest_by_partition(instance, asset_key)
+    return {partition: event.tags[tag] for partition, event in latest.items() if event.tags and tag in event.tags}
+
+
+def failed_attempt(asset_key: dg.AssetKey, partition: str, version: str, error: Exception) -> dg.AssetObservation:
+    """Return the event that records a failed attempt at one partition's wanted version."""
+    return dg.AssetObservation(
+        asset_key=asset_key,
+        partition=partition or None,
+        description=f"{type(error).__name__}: {error}",
+        metadata={"error_type": type(error).__name__, "error": str(error)},
+        tags={WANTED_VERSION_TAG: version},
+    )
+
+
+def failed_attempts(instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> dict[tuple[str, str], list[str]]:
+    """Return, for each (partition, wanted version) with failed attempts, their errors as `Type: message`."""
+    attempts: dict[tuple[str, str], list[str]] = {}
+    cursor: str | None = None
+    while True:
+        page = instance.fetch_observations(asset_key, limit=_PAGE, cursor=cursor)
+        for record in page.records:
+            event = record.asset_observation
+            if event is not None and WANTED_VERSION_TAG in event.tags:
+                key = (record.partition_key or "", event.tags[WANTED_VERSION_TAG])
+                attempts.setdefault(key, []).append(event.description or "")
+        if not page.has_more:
+            return attempts
+        cursor = page.cursor
+
+
+def changed(instance: dg.DagsterInstance, asset_key: dg.AssetKey, wanted: Mapping[str, str]) -> list[str]:
+    """Return the partitions to request, in the order of `wanted`."""
+    held = held_versions(instance, asset_key)
+    behind = [partition for partition, version in wanted.items() if held.get(partition) != version]
+    if not behind:
+        return []
+    attempts = failed_attempts(instance, asset_key)
+    return [partition for partition in behind if _may_try(attempts.get((partition, wanted[partition]), []))]
+
+
+def _may_try(errors: Sequence[str]) -> bool:
+    kinds = Counter(error.split(":", 1)[0] for error in errors)
+    return len(errors) < MAX_ATTEMPTS and kinds.total() == kinds["TransientFailure"]
+
+
+def contiguous_ranges(partitions: Sequence[str], all_partitions: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield (first, last) of each contiguous stretch of `partitions` in the order of `all_partitions`."""
+    position = {partition: place for place, partition in enumerate(all_partitions)}
+    places = sorted(position[partition] for partition in partitions)
+    for _, stretch in groupby(enumerate(places), key=lambda pair: pair[1] - pair[0]):
+        members = [place for _, place in stretch]
+        yield all_partitions[members[0]], all_partitions[members[-1]]
+
+
+def run_requests(
+    instance: dg.DagsterInstance, job_name: str, partitions: Sequence[str], all_partitions: Sequence[str]
+) -> Iterator[dg.RunRequest]:
+    """Yield a run for each contiguous stretch of partitions; none while a run of the job is unfinished."""
+    if not partitions or in_flight(instance, job_name):
+        return
+    for first, last in contiguous_ranges(partitions, all_partitions):
+        tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
+        yield dg.RunRequest(job_name=job_name, tags=tags)
+
+
+def in_flight(instance: dg.DagsterInstance, job_name: str) -> bool:
+    """Whether a run of the job is queued, starting or running."""
+    return instance.get_runs_count(dg.RunsFilter(job_name=job_name, statuses=_UNFINISHED)) > 0
