@@ -5,10 +5,15 @@ restart or a run started by hand can neither lose an update nor repeat a run for
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
+from typing import TypeVar
 
 import dagster as dg
+
+from ol_core.failures import OlError
+
+T = TypeVar("T")
 
 DATA_VERSION_TAG = "dagster/data_version"
 """Dagster's own tag: version of what a materialization holds."""
@@ -110,3 +115,36 @@ def run_requests(
 def in_flight(instance: dg.DagsterInstance, job_name: str) -> bool:
     """Whether a run of the job is queued, starting or running."""
     return instance.get_runs_count(dg.RunsFilter(job_name=job_name, statuses=_UNFINISHED)) > 0
+
+
+def recorded(
+    asset_key: dg.AssetKey,
+    wanted: Mapping[str, str],
+    outcomes: Iterable[tuple[str, T | OlError]],
+    events: Callable[[str, T], Iterable[dg.AssetMaterialization]],
+) -> Iterator[dg.AssetMaterialization | dg.AssetObservation]:
+    """Record what was done partition by partition; list what failed; then fail the run.
+
+    Args:
+        asset_key: Asset under which failed attempts stand.
+        wanted: Version that each partition was tried for.
+        outcomes: What became of each partition, as it becomes known.
+        events: Makes the materializations of a partition that succeeded.
+
+    Raises:
+        dagster.Failure: at least one partition failed; all others are recorded.
+    """
+    failures: dict[str, OlError] = {}
+    for partition, outcome in outcomes:
+        if isinstance(outcome, OlError):
+            failures[partition] = outcome
+            yield failed_attempt(asset_key, partition, wanted.get(partition, ""), outcome)
+        else:
+            yield from events(partition, outcome)
+    if failures:
+        lines = [f"- {partition}: {type(error).__name__}: {error}" for partition, error in failures.items()]
+        raise dg.Failure(
+            description=f"{len(failures)} of {len(wanted)} partitions failed; the others are done\n" + "\n".join(lines),
+            metadata={"failed": dg.MetadataValue.md("\n".join(lines))},
+            allow_retries=False,
+        )

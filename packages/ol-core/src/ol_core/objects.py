@@ -19,7 +19,7 @@ import dagster as dg
 from pydantic import Field
 
 from ol_core.desired_state import DATA_VERSION_TAG, latest_by_partition
-from ol_core.failures import PermanentFailure, TransientFailure, UpstreamMissing
+from ol_core.failures import OlError, PermanentFailure, TransientFailure, UpstreamMissing
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -94,6 +94,17 @@ class FileObjectIOManager(dg.ConfigurableIOManager):
             raise TransientFailure(f"cannot store {stored.path}: {error}") from error
         return stored
 
+    def put_by_checksum(self, source: Path, *, asset_key: dg.AssetKey, partition: str) -> FileObject:
+        """Store a local file under its checksum; see `put`."""
+        version = _checksum(source)[1]
+        key = object_key(asset_key, partition, version, "".join(source.suffixes))
+        return self.put(source, key=key, version=version)
+
+    def quarantine(self, source: Path, *, asset_key: dg.AssetKey, partition: str, error: OlError) -> PermanentFailure:
+        """Keep a file that cannot be used; return the failure that says why and where it is."""
+        kept = self.put_by_checksum(source, asset_key=asset_key.with_prefix("quarantine"), partition=partition)
+        return PermanentFailure(f"{error}; the file is kept at {kept.path}")
+
     @contextmanager
     def open(self, path: str) -> Iterator[BinaryIO]:
         """Open an object for reading, as a stream.
@@ -117,9 +128,8 @@ class FileObjectIOManager(dg.ConfigurableIOManager):
 
     def handle_output(self, context: dg.OutputContext, obj: Path) -> None:
         """Store the file that an asset returned; its version is its checksum."""
-        version = _checksum(obj)[1]
-        key = object_key(context.asset_key, context.partition_key, version, "".join(obj.suffixes))
-        context.add_output_metadata(self.put(obj, key=key, version=version).metadata)
+        stored = self.put_by_checksum(obj, asset_key=context.asset_key, partition=context.partition_key)
+        context.add_output_metadata(stored.metadata)
 
     def load_input(self, context: dg.InputContext) -> "UPath":
         """Give the object of the input's partition as a `UPath`.

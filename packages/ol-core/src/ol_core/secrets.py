@@ -2,9 +2,10 @@
 
 import time
 import tomllib
+from abc import ABC, abstractmethod
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 import dagster as dg
 from pydantic import Field, PrivateAttr
@@ -19,9 +20,10 @@ _READ_TTL_SECONDS = 300.0
 _KUBERNETES_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 
 
-class Secrets(Protocol):
+class Secrets(dg.ConfigurableResource[Any], ABC):
     """Whatever resolves references."""
 
+    @abstractmethod
     def get(self, ref: SecretRef) -> str:
         """Return the value behind a reference.
 
@@ -29,10 +31,9 @@ class Secrets(Protocol):
             UpstreamMissing: the path or the key does not exist.
             PermanentFailure: the backend refuses; the message names path and key, never a value.
         """
-        ...
 
 
-class LocalSecrets(dg.ConfigurableResource[Any]):
+class LocalSecrets(Secrets):
     """Secrets of `dev`, from a TOML file: a table a path, a value a key."""
 
     file: str = Field(description='TOML file with a table for each path, such as `["openedx/mitx"]`.')
@@ -55,7 +56,7 @@ class LocalSecrets(dg.ConfigurableResource[Any]):
         return value
 
 
-class Vault(dg.ConfigurableResource[Any]):
+class Vault(Secrets):
     """Secrets from HashiCorp Vault or OpenBao, key-value engine version 2.
 
     Nothing is asked before the first `get`. The login is renewed by logging in again at two thirds of its lifetime, and
@@ -123,7 +124,7 @@ class Vault(dg.ConfigurableResource[Any]):
 
 
 @lru_cache(maxsize=8)
-def secrets_resource(environment: Environment) -> LocalSecrets | Vault:
+def secrets_resource(environment: Environment) -> Secrets:
     """Build the `secrets` resource that an environment asks for.
 
     Raises:

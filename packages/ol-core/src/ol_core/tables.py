@@ -106,6 +106,11 @@ class RawTableIOManager(dg.ConfigurableIOManager):
             written = self._commit(stored, AlwaysTrue(), rows.schema, iter([rows]))
             return _describe(table, self._catalog.load_table((RAW_NAMESPACE, table)), written)
 
+    def ensure(self, table: str, schema: "pa.Schema") -> None:
+        """Create a table that is replaced partition by partition, or widen it: queries find it while it is empty."""
+        with self._failures(table):
+            self._ensure(table, schema, partition_column="course_id")
+
     def snapshots(self) -> Mapping[str, str]:
         """Return the committed snapshot's id for each raw table that exists; "" for one that never held a row."""
         from pyiceberg.exceptions import NoSuchNamespaceError
@@ -121,7 +126,7 @@ class RawTableIOManager(dg.ConfigurableIOManager):
         """Replace the raw table of the asset by what it returned."""
         context.add_output_metadata(self.replace(context.asset_key.path[-1], obj).metadata)
 
-    def load_input(self, context: dg.InputContext) -> "pa.Table":
+    def read(self, table: str) -> "pa.Table":
         """Read a whole raw table.
 
         Raises:
@@ -129,12 +134,15 @@ class RawTableIOManager(dg.ConfigurableIOManager):
         """
         from pyiceberg.exceptions import NoSuchTableError
 
-        name = context.asset_key.path[-1]
         try:
-            return self._catalog.load_table((RAW_NAMESPACE, name)).scan().to_arrow()
+            return self._catalog.load_table((RAW_NAMESPACE, table)).scan().to_arrow()
         except NoSuchTableError as error:
-            key = context.asset_key.to_user_string()
-            raise UpstreamMissing(f"there is no table {RAW_NAMESPACE}.{name}; materialize {key} first") from error
+            key = f"{RAW_NAMESPACE}/{table}"
+            raise UpstreamMissing(f"there is no table {table} in {self.uri}; materialize {key} first") from error
+
+    def load_input(self, context: dg.InputContext) -> "pa.Table":
+        """Read the whole raw table of an upstream asset; see `read`."""
+        return self.read(context.asset_key.path[-1])
 
     @cached_property
     def _catalog(self) -> "Catalog":

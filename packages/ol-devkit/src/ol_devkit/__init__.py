@@ -1,1 +1,1 @@
-"""For development and tests only: a simulated campus, generated courses, launchers of real servers, `ol dev` and `ol demo`."""
+"""For development and tests only: a simulated campus, generated courses, `ol dev` and `ol demo`."""

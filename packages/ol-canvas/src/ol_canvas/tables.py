@@ -1,0 +1,138 @@
+"""The raw tables of Canvas: their names, their schemas, and what the API says as rows."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from ol_canvas.cartridge import TABLE_KINDS
+from ol_canvas.cartridge import table_schema as cartridge_schema
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from ol_canvas.cartridge import Cartridge
+    from ol_canvas.client import CanvasCourse
+
+COURSES = "raw__canvas__api__courses"
+API_TABLES = {
+    "raw__canvas__api__course_files": "One row a file of a course, as the API lists it.",
+    "raw__canvas__api__course_pages": "One row a wiki page of a course.",
+    "raw__canvas__api__course_assignments": "One row an assignment of a course.",
+    "raw__canvas__api__course_modules": "One row a module of a course.",
+    "raw__canvas__api__course_module_items": "One row an item of a module.",
+}
+CARTRIDGE_TABLES = {
+    "raw__canvas__cartridge__course_items": "One row an item of content in a course's cartridge.",
+    "raw__canvas__cartridge__course_files": "One row a file in a course's cartridge: size in bytes, CRC-32.",
+    "raw__canvas__cartridge__course_quarantine": "One row for whatever in a cartridge could not be used.",
+}
+COURSE_TABLES = {**API_TABLES, **CARTRIDGE_TABLES}
+_CARTRIDGE_KINDS = dict(zip(CARTRIDGE_TABLES, TABLE_KINDS, strict=True))
+
+
+def table_schema(table: str) -> "pa.Schema":
+    """Return the columns of a raw table; times are naive UTC, ids are text."""
+    import pyarrow as pa
+
+    if table in _CARTRIDGE_KINDS:
+        return cartridge_schema(_CARTRIDGE_KINDS[table])
+    text, flag, number, time = pa.string(), pa.bool_(), pa.int64(), pa.timestamp("us")
+    columns: dict[str, list[tuple[str, pa.DataType]]] = {
+        COURSES: [
+            ("name", text),
+            ("course_code", text),
+            ("sis_course_id", text),
+            ("workflow_state", text),
+            ("start_at", time),
+            ("end_at", time),
+            ("account_id", text),
+            ("term_id", text),
+        ],
+        "raw__canvas__api__course_files": [
+            ("file_id", text),
+            ("folder_path", text),
+            ("display_name", text),
+            ("filename", text),
+            ("content_type", text),
+            ("size_bytes", number),
+            ("locked", flag),
+            ("hidden", flag),
+            ("updated_at", time),
+        ],
+        "raw__canvas__api__course_pages": [
+            ("page_id", text),
+            ("url", text),
+            ("title", text),
+            ("published", flag),
+            ("front_page", flag),
+            ("updated_at", time),
+        ],
+        "raw__canvas__api__course_assignments": [
+            ("assignment_id", text),
+            ("name", text),
+            ("points_possible", pa.float64()),
+            ("due_at", time),
+            ("published", flag),
+            ("submission_types", text),
+        ],
+        "raw__canvas__api__course_modules": [
+            ("module_id", text),
+            ("name", text),
+            ("position", number),
+            ("published", flag),
+            ("items_count", number),
+        ],
+        "raw__canvas__api__course_module_items": [
+            ("module_id", text),
+            ("item_id", text),
+            ("title", text),
+            ("item_type", text),
+            ("position", number),
+            ("content_id", text),
+            ("published", flag),
+        ],
+    }
+    keys = {"course_id", "file_id", "page_id", "assignment_id", "module_id", "item_id"}
+    named = [("course_id", text), *columns[table]]
+    return pa.schema([pa.field(name, kind, nullable=name not in keys) for name, kind in named])
+
+
+def courses_table(courses: Iterable["CanvasCourse"]) -> "pa.Table":
+    """Return courses as rows of the courses table, ordered by id."""
+    import pyarrow as pa
+
+    rows = [asdict(course) for course in sorted(courses, key=lambda course: course.course_id)]
+    return pa.Table.from_pylist(rows, schema=table_schema(COURSES))
+
+
+def metadata_rows(metadata: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Return a course's metadata document as rows of each of the API's tables."""
+    course_id = metadata["course_id"]
+    modules = metadata["modules"]
+    rows: dict[str, list[dict[str, Any]]] = {
+        "raw__canvas__api__course_files": metadata["files"],
+        "raw__canvas__api__course_pages": metadata["pages"],
+        "raw__canvas__api__course_assignments": [
+            {**one, "submission_types": json.dumps(one["submission_types"])} for one in metadata["assignments"]
+        ],
+        "raw__canvas__api__course_modules": [{**one, "items_count": len(one["items"])} for one in modules],
+        "raw__canvas__api__course_module_items": [
+            {"module_id": one["module_id"], **item} for one in modules for item in one["items"]
+        ],
+    }
+    return {table: [{**_timed(row), "course_id": course_id} for row in some] for table, some in rows.items()}
+
+
+def _timed(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: _time(value) if name.endswith("_at") else value for name, value in row.items()}
+
+
+def _time(value: str | None) -> datetime | None:
+    return datetime.fromisoformat(value).astimezone(UTC).replace(tzinfo=None) if value else None
+
+
+def cartridge_rows(cartridge: "Cartridge") -> dict[str, list[dict[str, Any]]]:
+    """Return what is in a cartridge as rows of each of the cartridge's tables."""
+    return {table: list(cartridge.rows(kind)) for table, kind in _CARTRIDGE_KINDS.items()}

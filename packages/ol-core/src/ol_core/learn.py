@@ -1,0 +1,115 @@
+"""The `learn_api` resource, and the assets that tell the receiver of webhooks that content moved."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from ol_core.desired_state import DATA_VERSION_TAG, WANTED_VERSION_TAG, held_versions, latest_by_partition, recorded
+from ol_core.environment import Environment, SecretRef
+from ol_core.failures import OlError, PermanentFailure, UpstreamMissing
+from ol_core.secrets import Secrets, secrets_resource
+from ol_core.webhooks import ContentEvent, Delivery, WebhookClient
+
+
+class LearnApi(dg.ConfigurableResource[Any]):
+    """Delivers signed webhooks."""
+
+    url: str = Field(description="Address of the receiver.")
+    secret: SecretRef = Field(description="Where the shared secret of the signature is.")
+    writable: bool = Field(description="Whether this environment may tell this receiver anything.")
+    secrets: dg.ResourceDependency[Secrets]
+
+    def client(self) -> WebhookClient:
+        """Return a client; use it as a context manager.
+
+        Raises:
+            PermanentFailure: the environment does not declare the receiver writable.
+        """
+        if not self.writable:
+            raise PermanentFailure(f"the environment does not declare {self.url} writable; refused to deliver")
+        return WebhookClient(self.url, self.secrets.get(self.secret))
+
+
+def learn_api(environment: Environment) -> LearnApi:
+    """Build the `learn_api` resource of an environment."""
+    receiver = environment.learn
+    return LearnApi(
+        url=str(receiver.url),
+        secret=receiver.secret,
+        writable=receiver.writable,
+        secrets=secrets_resource(environment),
+    )
+
+
+def content_webhook(
+    *,
+    key: dg.AssetKey,
+    announces: dg.AssetKey,
+    partitions: dg.PartitionsDefinition[str],
+    group: str,
+    describe: Callable[[str, dg.AssetMaterialization], ContentEvent],
+) -> dg.AssetsDefinition:
+    """Build the asset that announces each new version of a file object, once.
+
+    Args:
+        key: Key of the asset.
+        announces: Asset whose objects are announced.
+        partitions: Partitions of both.
+        group: Group of the asset.
+        describe: Makes the event of a partition from the newest materialization of `announces`.
+    """
+
+    @dg.asset(
+        key=key,
+        partitions_def=partitions,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        output_required=False,
+        deps=[announces],
+        group_name=group,
+        owners=["team:data-platform"],
+        kinds={"webhook"},
+        description=f"What the receiver of webhooks answered to each new version of {announces.to_user_string()}.",
+    )
+    def content_webhook_asset(
+        context: dg.AssetExecutionContext, learn_api: LearnApi
+    ) -> Iterator[dg.AssetMaterialization | dg.AssetObservation]:
+        wanted = held_versions(context.instance, announces, tag=DATA_VERSION_TAG)
+        newest = latest_by_partition(context.instance, announces)
+
+        def event_of(partition: str) -> ContentEvent | OlError:
+            if partition in newest:
+                return describe(partition, newest[partition])
+            return UpstreamMissing(f"{announces.to_user_string()} holds nothing of {partition}; materialize it first")
+
+        with learn_api.client() as client:
+            yield from recorded(
+                key,
+                {partition: wanted.get(partition, "") for partition in context.partition_keys},
+                ((partition, _delivered(client, event_of(partition))) for partition in context.partition_keys),
+                lambda partition, delivery: [_event(key, partition, wanted[partition], delivery)],
+            )
+
+    return content_webhook_asset
+
+
+def _delivered(client: WebhookClient, event: ContentEvent | OlError) -> Delivery | OlError:
+    if isinstance(event, OlError):
+        return event
+    try:
+        delivery = client.deliver(event)
+    except OlError as error:
+        return error
+    if delivery.state == "rejected":
+        return PermanentFailure(f"the receiver rejected delivery {delivery.delivery_id} with status {delivery.status}")
+    return delivery
+
+
+def _event(key: dg.AssetKey, partition: str, version: str, delivery: Delivery) -> dg.AssetMaterialization:
+    return dg.AssetMaterialization(
+        key,
+        partition=partition,
+        metadata={"state": delivery.state, "status": delivery.status, "delivery_id": delivery.delivery_id},
+        tags={DATA_VERSION_TAG: delivery.delivery_id, WANTED_VERSION_TAG: version},
+    )

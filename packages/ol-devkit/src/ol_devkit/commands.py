@@ -1,0 +1,63 @@
+"""`ol demo` and `ol dev`: the whole platform with no server and no credential."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+def _campus_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (
+        click.option(
+            "--courses", type=click.IntRange(min=1), help="Generate so many courses for each system (default 6)."
+        ),
+        click.option("--cartridges", type=click.Path(), help="Serve the *.imscc of this folder as the Canvas courses."),
+        click.option("--olx", type=click.Path(), help="Serve the *.tar.gz of this folder as the Open edX course runs."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Where everything goes (default: a fresh folder).")
+@_campus_options
+@click.option("--json", "as_json", is_flag=True, help="Print a summary as JSON on standard output.")
+def demo(*, data_dir: Path | None, olx: str | None, cartridges: str | None, courses: int | None, as_json: bool) -> None:
+    """Run the whole pipeline once: simulated campus, exports, raw tables, models, webhooks.
+
+    Exit code 0 says that everything was built and nothing stands in quarantine. A second run on the same --data-dir
+    confirms that all is current.
+    """
+    from ol_devkit.demo import run_demo
+    from ol_devkit.sandbox import CampusChoice
+
+    choice = CampusChoice(courses=courses, olx=olx, cartridges=cartridges)
+    run_demo(choice, data_dir=data_dir, as_json=as_json)
+
+
+@click.command()
+@click.argument("names", nargs=-1)
+@click.option(
+    "--data-dir", type=click.Path(path_type=Path), default=Path(".ol"), show_default=True, help="Where everything goes."
+)
+@click.option("--port", type=int, default=3000, show_default=True, help="Port of Dagster's web server.")
+@_campus_options
+def dev(
+    *,
+    names: tuple[str, ...],
+    data_dir: Path,
+    port: int,
+    olx: str | None,
+    cartridges: str | None,
+    courses: int | None,
+) -> None:
+    """Serve the code locations NAMES (default: all) in the browser, on a simulated campus.
+
+    Where OL_ENVIRONMENT_FILE is set, the sources and stores that it states are used instead of the campus.
+    """
+    from ol_devkit.dev import run_dev
+    from ol_devkit.sandbox import CampusChoice
+
+    choice = CampusChoice(courses=courses, olx=olx, cartridges=cartridges)
+    run_dev(names, choice, data_dir=data_dir, port=port)

@@ -1,0 +1,132 @@
+"""Dagster's sensor loop in one process: tick what the installed locations define, run what they request.
+
+The sensors, jobs, resources and the instance are the real ones; only the daemon's clock is missing. A location is ticked once
+those that it reads from are quiet, so nothing is built from half of its inputs.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from graphlib import TopologicalSorter
+
+import dagster as dg
+
+_MAX_ROUNDS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedRun:
+    """A run that the loop executed.
+
+    Attributes:
+        location: Code location of the job.
+        job: Name of the job.
+        run_id: Id of the run on the instance.
+        success: Whether it succeeded.
+        seconds: Wall time.
+        materialized: Number of materializations for each asset key (`/`-separated).
+        error: What the run said when it failed; empty otherwise.
+    """
+
+    location: str
+    job: str
+    run_id: str
+    success: bool
+    seconds: float
+    materialized: Mapping[str, int]
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class FailedTick:
+    """A sensor that could not be evaluated: its source is down, or refuses."""
+
+    location: str
+    sensor: str
+    error: str
+
+
+def run_until_quiet(
+    instance: dg.DagsterInstance,
+    locations: Mapping[str, dg.Definitions],
+    on_start: Callable[[str, str], None],
+) -> Iterator[FinishedRun | FailedTick]:
+    """Tick every sensor and execute every run that one requests, until no sensor requests any.
+
+    Args:
+        instance: Where runs and events are recorded.
+        locations: Loaded code locations by name.
+        on_start: Called with (location, job) before each run.
+
+    Yields:
+        Each run as it ends, and each tick that failed.
+
+    Raises:
+        RuntimeError: the sensors still request runs after many rounds, so their policy does not converge.
+    """
+    for name in _upstream_first(locations):
+        for _ in range(_MAX_ROUNDS):
+            busy = False
+            for outcome in _round(instance, name, locations[name], on_start):
+                busy = busy or isinstance(outcome, FinishedRun)
+                yield outcome
+            if not busy:
+                break
+        else:
+            raise RuntimeError(f"the sensors of {name} still request runs after {_MAX_ROUNDS} rounds")
+
+
+def _upstream_first(locations: Mapping[str, dg.Definitions]) -> list[str]:
+    graphs = {name: definitions.resolve_asset_graph() for name, definitions in locations.items()}
+    makes = {key: name for name, graph in graphs.items() for key in graph.materializable_asset_keys}
+    reads = {name: {makes[key] for key in graph.external_asset_keys if key in makes} for name, graph in graphs.items()}
+    return list(TopologicalSorter(reads).static_order())
+
+
+def _round(
+    instance: dg.DagsterInstance, name: str, definitions: dg.Definitions, on_start: Callable[[str, str], None]
+) -> Iterator[FinishedRun | FailedTick]:
+    for sensor in definitions.sensors or []:
+        context = dg.build_sensor_context(instance=instance, sensor_name=sensor.name, definitions=definitions)
+        try:
+            with context:
+                tick = sensor.evaluate_tick(context)
+        except Exception as error:  # noqa: BLE001 - a tick fails like in the daemon: it is reported, others go on
+            yield FailedTick(
+                name, sensor.name, f"{type(error.__cause__ or error).__name__}: {error.__cause__ or error}"
+            )
+            continue
+        for change in tick.dynamic_partitions_requests or []:
+            instance.add_dynamic_partitions(change.partitions_def_name, list(change.partition_keys))
+        for request in tick.run_requests or []:
+            on_start(name, str(request.job_name))
+            yield _execute(instance, name, definitions, request)
+
+
+def _execute(
+    instance: dg.DagsterInstance, location: str, definitions: dg.Definitions, request: dg.RunRequest
+) -> FinishedRun:
+    started = time.monotonic()
+    result = definitions.resolve_job_def(str(request.job_name)).execute_in_process(
+        instance=instance,
+        tags=dict(request.tags),
+        run_config={**request.run_config, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        raise_on_error=False,
+    )
+    materialized: dict[str, int] = {}
+    for event in result.get_asset_materialization_events():
+        key = event.asset_key.to_user_string() if event.asset_key else ""
+        materialized[key] = materialized.get(key, 0) + 1
+    errors = [
+        failure.user_failure_data.description if failure.user_failure_data else str(failure.error_display_string)
+        for failure in (event.step_failure_data for event in result.all_events if event.is_step_failure)
+    ]
+    return FinishedRun(
+        location=location,
+        job=str(request.job_name),
+        run_id=result.run_id,
+        success=result.success,
+        seconds=round(time.monotonic() - started, 2),
+        materialized=materialized,
+        error="\n".join(str(error) for error in errors),
+    )

@@ -1,0 +1,95 @@
+"""A data folder with all that `dev` needs: this process's settings, Dagster's instance, the campus's secrets."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ol_core.failures import PermanentFailure
+
+from ol_devkit.campus import Campus, CampusContent, serve
+
+SEED = 20260901
+_DAGSTER_YAML = "telemetry:\n  enabled: false\n"
+
+
+@dataclass(frozen=True, slots=True)
+class CampusChoice:
+    """What the simulated campus serves.
+
+    Attributes:
+        courses: Courses to generate for each system: Open edX course runs in all, and Canvas courses.
+        olx: Folder of course archives to serve instead of generated course runs.
+        cartridges: Folder of cartridges to serve instead of generated Canvas courses.
+    """
+
+    courses: int | None = None
+    olx: str | None = None
+    cartridges: str | None = None
+
+    def remembered(self, data_dir: Path) -> "CampusChoice":
+        """Return this choice, or the one that the data folder was made with where this one states nothing."""
+        file = data_dir / "campus.json"
+        if self == CampusChoice() and file.exists():
+            return CampusChoice(**json.loads(file.read_text(encoding="utf-8")))
+        data_dir.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(asdict(self)), encoding="utf-8")
+        return self
+
+    def content(self, default_courses: int) -> CampusContent:
+        """Make what the campus serves.
+
+        Raises:
+            PermanentFailure: a folder does not exist or holds no archive.
+        """
+        courses = self.courses or default_courses
+        if self.olx is None and self.cartridges is None:
+            return CampusContent.generated(seed=SEED, openedx_courses=courses, canvas_courses=courses)
+        return CampusContent.from_folders(
+            olx=_folder(self.olx, "--olx", (".tar.gz", ".tgz")),
+            cartridges=_folder(self.cartridges, "--cartridges", (".imscc",)),
+            seed=SEED,
+            courses=courses,
+        )
+
+
+def _folder(name: str | None, option: str, suffixes: tuple[str, ...]) -> Path | None:
+    if name is None:
+        return None
+    folder = Path(name)
+    if not folder.is_dir():
+        raise PermanentFailure(f"{option} {name}: there is no such folder")
+    if not any(file.name.endswith(suffixes) for file in folder.rglob("*")):
+        raise PermanentFailure(f"{option} {name}: no file in it ends in {' or '.join(suffixes)}")
+    return folder
+
+
+@contextmanager
+def sandbox(data_dir: Path, content: CampusContent, *, port: int = 0) -> Iterator[Campus]:
+    """Serve a campus and point this process, and those that it starts, at it and at the data folder."""
+    home = data_dir / "dagster"
+    home.mkdir(parents=True, exist_ok=True)
+    if not (home / "dagster.yaml").exists():
+        (home / "dagster.yaml").write_text(_DAGSTER_YAML, encoding="utf-8")
+    with serve(content, port=port) as campus:
+        _write_secrets(data_dir / "secrets.toml", campus.secrets)
+        os.environ.pop("OL_ENVIRONMENT_FILE", None)
+        os.environ |= {
+            "DAGSTER_ENV": "dev",
+            "DAGSTER_HOME": str(home),
+            "OL_DATA_DIR": str(data_dir),
+            "OL_CAMPUS_URL": campus.url,
+        }
+        yield campus
+
+
+def _write_secrets(file: Path, secrets: Mapping[str, Mapping[str, str]]) -> None:
+    tables = [
+        "\n".join([f"[{json.dumps(path)}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())])
+        for path, values in secrets.items()
+    ]
+    handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "w", encoding="utf-8") as writer:
+        writer.write("\n\n".join(tables) + "\n")

@@ -1,0 +1,161 @@
+"""What is in the archives: Parquet files of each course run, and the raw tables over all of them."""
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import dagster as dg
+from ol_core.desired_state import DATA_VERSION_TAG, WANTED_VERSION_TAG, held_versions, recorded
+from ol_core.failures import OlError, UpstreamMissing
+from ol_core.objects import FileObject, FileObjectIOManager, materialization
+from ol_core.tables import RawTableIOManager
+
+from ol_openedx.archive import TABLE_KINDS, table_schema, write_parquet_tables
+from ol_openedx.assets.keys import EACH_RUN_MANY_PARTITIONS, GROUP, OWNERS, DeploymentAssets
+from ol_openedx.tables import table_name
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+READER_VERSION = "1"
+"""Raise it where the reader's rows change, so that archives are read again."""
+
+LAST_KIND = "course_metadata"
+"""Recorded last, so that a course run counts as done only where all its kinds are."""
+
+_KINDS = (*(kind for kind in TABLE_KINDS if kind != LAST_KIND), LAST_KIND)
+_ROWS = {
+    "course_metadata": "One row a course: title, dates, pacing, and how much its archive holds.",
+    "course_blocks": "One row a block: published blocks in reading order, orphans and drafts.",
+    "course_video": "One row a video block: sources, transcripts, duration in seconds.",
+    "course_policy": "One row a policy file: course and grading policy as JSON, secrets removed.",
+    "course_static_assets_manifest": "One row a file under static/: size in bytes, checksum, content type.",
+    "course_quarantine": "One row for whatever in an archive could not be used: file, line, reason.",
+}
+
+
+def wanted_processed(instance: dg.DagsterInstance, keys: DeploymentAssets) -> dict[str, str]:
+    """Return the version that each course run's processed data should have."""
+    archives = held_versions(instance, keys.course_xml, tag=DATA_VERSION_TAG)
+    return {course: f"{version}.{READER_VERSION}" for course, version in archives.items()}
+
+
+def wanted_raw(instance: dg.DagsterInstance, keys: DeploymentAssets) -> dict[str, str]:
+    """Return the version that each course run's rows in the raw tables should have."""
+    return held_versions(instance, keys.processed(LAST_KIND))
+
+
+def processed_data(keys: DeploymentAssets) -> dg.AssetsDefinition:
+    """Build the assets that read each archive once and keep what is in it as Parquet."""
+
+    @dg.multi_asset(
+        name=keys.name("processed_data"),
+        specs=[
+            dg.AssetSpec(
+                keys.processed(kind),
+                deps=[keys.course_xml],
+                partitions_def=keys.partitions,
+                skippable=True,
+                group_name=GROUP,
+                owners=OWNERS,
+                kinds={"parquet"},
+                description=f"{_ROWS[kind]} A Parquet file a course run of {keys.deployment}.",
+            )
+            for kind in TABLE_KINDS
+        ],
+        backfill_policy=EACH_RUN_MANY_PARTITIONS,
+    )
+    def processed_data_assets(
+        context: dg.AssetExecutionContext, io_manager: FileObjectIOManager
+    ) -> Iterator[dg.AssetMaterialization | dg.AssetObservation]:
+        courses = list(context.partition_keys)
+        archives = io_manager.paths(context.instance, keys.course_xml)
+        wanted = wanted_processed(context.instance, keys)
+        held = {kind: held_versions(context.instance, keys.processed(kind), tag=DATA_VERSION_TAG) for kind in _KINDS}
+        yield from recorded(
+            keys.processed(LAST_KIND),
+            {course: wanted.get(course, "") for course in courses},
+            ((course, _extracted(keys, io_manager, course, archives.get(course))) for course in courses),
+            lambda course, files: [
+                materialization(
+                    keys.processed(kind), course, file, tags={WANTED_VERSION_TAG: wanted[course]}, rows=rows
+                )
+                for kind, (file, rows) in files.items()
+                if kind == LAST_KIND or held[kind].get(course) != file.version
+            ],
+        )
+
+    return processed_data_assets
+
+
+def raw_tables(keys: DeploymentAssets) -> dg.AssetsDefinition:
+    """Build the raw tables of a deployment's course content; each is replaced course run by course run."""
+
+    @dg.multi_asset(
+        name=keys.name("raw_tables"),
+        specs=[
+            dg.AssetSpec(
+                keys.raw(kind),
+                deps=[keys.processed(kind)],
+                partitions_def=keys.partitions,
+                skippable=True,
+                group_name=GROUP,
+                owners=OWNERS,
+                kinds={"iceberg"},
+                description=f"{_ROWS[kind]} All course runs of {keys.deployment}.",
+            )
+            for kind in TABLE_KINDS
+        ],
+        backfill_policy=EACH_RUN_MANY_PARTITIONS,
+    )
+    def raw_table_assets(
+        context: dg.AssetExecutionContext, io_manager: FileObjectIOManager, raw_table_io_manager: RawTableIOManager
+    ) -> Iterator[dg.AssetMaterialization]:
+        wanted = wanted_raw(context.instance, keys)
+        courses = [course for course in context.partition_keys if course in wanted]
+        for kind in _KINDS:
+            files = io_manager.paths(context.instance, keys.processed(kind))
+            versions = held_versions(context.instance, keys.processed(kind), tag=DATA_VERSION_TAG)
+            held = held_versions(context.instance, keys.raw(kind), tag=DATA_VERSION_TAG)
+            moved = [course for course in courses if held.get(course) != versions[course]]
+            commit = raw_table_io_manager.replace_partitions(
+                table_name(keys.deployment, kind),
+                table_schema(kind),
+                moved,
+                (_rows(io_manager, files[course]) for course in moved),
+            )
+            context.log.info("%s: %d of %d replaced, %d rows", commit.table, len(moved), len(courses), commit.rows)
+            for course in courses if kind == LAST_KIND else moved:
+                tags = {DATA_VERSION_TAG: versions[course], WANTED_VERSION_TAG: wanted[course]}
+                yield dg.AssetMaterialization(keys.raw(kind), partition=course, metadata=commit.metadata, tags=tags)
+
+    return raw_table_assets
+
+
+def _extracted(
+    keys: DeploymentAssets, objects: FileObjectIOManager, course: str, archive: str | None
+) -> Mapping[str, tuple[FileObject, int]] | OlError:
+    """Read an archive; return for each kind its Parquet object and number of rows, or what went wrong."""
+    import pyarrow.parquet as pq
+
+    if archive is None:
+        return UpstreamMissing(f"{keys.course_xml.to_user_string()} holds no archive of {course}; materialize it first")
+    try:
+        with tempfile.TemporaryDirectory() as folder, objects.open(archive) as stream:
+            write_parquet_tables(stream, name=archive, out=Path(folder), course_id=course)
+            files = {}
+            for kind in _KINDS:
+                file = Path(folder, f"{kind}.parquet")
+                rows = pq.read_metadata(file).num_rows
+                files[kind] = (objects.put_by_checksum(file, asset_key=keys.processed(kind), partition=course), rows)
+            return files
+    except OlError as error:
+        return error
+
+
+def _rows(objects: FileObjectIOManager, file: str) -> "pa.Table":
+    import pyarrow.parquet as pq
+
+    with objects.open(file) as stream:
+        return pq.read_table(stream)

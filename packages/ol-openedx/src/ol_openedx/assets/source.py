@@ -1,0 +1,116 @@
+"""What is read from the deployment: its course runs and their exports."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from ol_core.desired_state import WANTED_VERSION_TAG, recorded
+from ol_core.failures import OlError
+from ol_core.objects import FileObject, FileObjectIOManager, materialization, object_key
+from ol_core.tables import RawTableIOManager
+
+from ol_openedx.archive import TABLE_KINDS, digest_archive, table_schema
+from ol_openedx.assets.keys import EACH_RUN_MANY_PARTITIONS, GROUP, OWNERS, DeploymentAssets
+from ol_openedx.client import CourseExport
+from ol_openedx.resources import OpenEdxApiClientFactory
+from ol_openedx.sweep import sweep
+from ol_openedx.tables import course_runs_table, table_name
+
+_DEADLINE_SECONDS = 70 * 60
+_IN_FLIGHT = 20
+
+
+def course_runs(keys: DeploymentAssets) -> dg.AssetsDefinition:
+    """Build the asset that holds a deployment's course runs and their versions."""
+
+    @dg.asset(
+        key=keys.course_runs,
+        group_name=GROUP,
+        owners=OWNERS,
+        kinds={"openedx", "iceberg"},
+        io_manager_key="raw_table_io_manager",
+        description=f"One row a course run of {keys.deployment}, as its LMS lists it, with its content's version.",
+    )
+    def course_runs_asset(
+        openedx_api: OpenEdxApiClientFactory, raw_table_io_manager: RawTableIOManager
+    ) -> dg.MaterializeResult[Any]:
+        with openedx_api.client(keys.deployment) as client:
+            found = sweep(client)
+        for kind in TABLE_KINDS:  # the models read every table, also where no course has been exported yet
+            raw_table_io_manager.ensure(table_name(keys.deployment, kind), table_schema(kind))
+        return dg.MaterializeResult(
+            value=course_runs_table(found.runs, found.versions),
+            metadata={"course_runs": len(found.runs), "without_version": len(found.unreadable)},
+            data_version=dg.DataVersion(found.digest),
+            tags={WANTED_VERSION_TAG: found.digest},
+        )
+
+    return course_runs_asset
+
+
+def course_xml(keys: DeploymentAssets) -> dg.AssetsDefinition:
+    """Build the asset that exports course runs and keeps their archives."""
+
+    @dg.asset(
+        key=keys.course_xml,
+        partitions_def=keys.partitions,
+        backfill_policy=EACH_RUN_MANY_PARTITIONS,
+        output_required=False,
+        deps=[keys.course_runs],
+        group_name=GROUP,
+        owners=OWNERS,
+        kinds={"openedx", "file"},
+        description=(
+            f"The exported archive of each course run of {keys.deployment}, as Studio wrote it, under the version "
+            "of its content: an export that only differs in times or in the order of files is the same version."
+        ),
+    )
+    def course_xml_asset(
+        context: dg.AssetExecutionContext, openedx_api: OpenEdxApiClientFactory, io_manager: FileObjectIOManager
+    ) -> Iterator[dg.AssetMaterialization | dg.AssetObservation]:
+        courses = list(context.partition_keys)
+        with openedx_api.client(keys.deployment) as client, tempfile.TemporaryDirectory() as folder:
+            versions = client.course_versions(courses)
+            wanted = {course: version for course, version in versions.items() if isinstance(version, str)}
+            unreadable = [(course, error) for course, error in versions.items() if isinstance(error, OlError)]
+            exports = client.export_courses(
+                list(wanted), Path(folder), deadline_seconds=_DEADLINE_SECONDS, max_in_flight=_IN_FLIGHT
+            )
+            archives = ((course, _stored(keys, io_manager, course, export)) for course, export in exports)
+            yield from recorded(
+                keys.course_xml,
+                {**dict.fromkeys(courses, ""), **wanted},
+                _chain(unreadable, archives),
+                lambda course, archive: [
+                    materialization(keys.course_xml, course, archive, tags={WANTED_VERSION_TAG: wanted[course]})
+                ],
+            )
+
+    return course_xml_asset
+
+
+def _chain(
+    first: list[tuple[str, OlError]], then: Iterator[tuple[str, FileObject | OlError]]
+) -> Iterator[tuple[str, FileObject | OlError]]:
+    yield from first
+    yield from then
+
+
+def _stored(
+    keys: DeploymentAssets, objects: FileObjectIOManager, course: str, export: CourseExport | OlError
+) -> FileObject | OlError:
+    """Keep an archive under its content's version, or in quarantine where it cannot be read."""
+    if isinstance(export, OlError):
+        return export
+    try:
+        with export.path.open("rb") as stream:
+            version = digest_archive(stream, name=course).content_digest
+        return objects.put(
+            export.path, key=object_key(keys.course_xml, course, version, ".xml.tar.gz"), version=version
+        )
+    except OlError as error:
+        return objects.quarantine(export.path, asset_key=keys.course_xml, partition=course, error=error)
+    finally:
+        export.path.unlink(missing_ok=True)

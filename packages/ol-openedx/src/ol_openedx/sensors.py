@@ -1,0 +1,80 @@
+"""Sensors of a deployment: one asks the source, one brings what follows from it up to date."""
+
+from collections.abc import Sequence
+
+import dagster as dg
+from ol_core.desired_state import DATA_VERSION_TAG, changed, held_versions, in_flight, run_requests
+
+from ol_openedx.assets.content import LAST_KIND, wanted_processed, wanted_raw
+from ol_openedx.assets.keys import DeploymentAssets
+from ol_openedx.resources import OpenEdxApiClientFactory
+from ol_openedx.sweep import Sweep, sweep
+
+SWEEP_SECONDS = 3600
+FOLLOW_SECONDS = 60
+
+
+def sweep_sensor(keys: DeploymentAssets) -> dg.SensorDefinition:
+    """Build the sensor that asks a deployment what it has and requests the course runs that moved."""
+
+    @dg.sensor(
+        name=keys.name("sweep"),
+        job_names=[keys.name("course_runs"), keys.name("course_xml")],
+        minimum_interval_seconds=SWEEP_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=f"Asks {keys.deployment} for its course runs and requests those whose version moved.",
+    )
+    def sweep_deployment(context: dg.SensorEvaluationContext, openedx_api: OpenEdxApiClientFactory) -> dg.SensorResult:
+        with openedx_api.client(keys.deployment) as client:
+            found = sweep(client)
+        for course, error in found.unreadable.items():
+            context.log.warning("%s: its version is unknown: %s", course, error)
+        known = context.instance.get_dynamic_partitions(str(keys.partitions.name))
+        new = [course for course in found.versions if course not in set(known)]
+        return dg.SensorResult(
+            run_requests=_requests(context.instance, keys, found, [*known, *new]),
+            dynamic_partitions_requests=[keys.partitions.build_add_request(new)] if new else [],
+        )
+
+    return sweep_deployment
+
+
+def _requests(
+    instance: dg.DagsterInstance, keys: DeploymentAssets, found: Sweep, partitions: Sequence[str]
+) -> list[dg.RunRequest]:
+    requests: list[dg.RunRequest] = []
+    listing = keys.name("course_runs")
+    if changed(instance, keys.course_runs, {"": found.digest}) and not in_flight(instance, listing):
+        requests.append(dg.RunRequest(job_name=listing))
+    moved = changed(instance, keys.course_xml, found.versions)
+    return [*requests, *run_requests(instance, keys.name("course_xml"), moved, partitions)]
+
+
+def follow_sensor(keys: DeploymentAssets) -> dg.SensorDefinition:
+    """Build the sensor that requests what is behind the archives held; it asks nobody but Dagster."""
+    steps = {
+        "processed_data": (keys.processed(LAST_KIND), wanted_processed),
+        "raw_tables": (keys.raw(LAST_KIND), wanted_raw),
+        "course_content_webhook": (keys.webhook, _wanted_webhook),
+    }
+
+    @dg.sensor(
+        name=keys.name("follow"),
+        job_names=[keys.name(step) for step in steps],
+        minimum_interval_seconds=FOLLOW_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=f"Requests what is behind the archives of {keys.deployment}: processed data, raw tables, webhooks.",
+    )
+    def follow_archives(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        partitions = context.instance.get_dynamic_partitions(str(keys.partitions.name))
+        requests: list[dg.RunRequest] = []
+        for step, (asset_key, wanted) in steps.items():
+            moved = changed(context.instance, asset_key, wanted(context.instance, keys))
+            requests += run_requests(context.instance, keys.name(step), moved, partitions)
+        return dg.SensorResult(run_requests=requests)
+
+    return follow_archives
+
+
+def _wanted_webhook(instance: dg.DagsterInstance, keys: DeploymentAssets) -> dict[str, str]:
+    return held_versions(instance, keys.course_xml, tag=DATA_VERSION_TAG)
