@@ -157,8 +157,10 @@ def _read(name: str, file: Path) -> Environment:
         raise InvalidEnvironment(f"cannot read {file} (OL_ENVIRONMENT_FILE): {error.strerror}") from error
     except tomllib.TOMLDecodeError as error:
         raise InvalidEnvironment(f"{file} is not TOML: {error}") from error
+    if stated.get("name", name) != name:
+        raise InvalidEnvironment(f"{file} is for {stated['name']!r} but DAGSTER_ENV is {name!r}; use one name in both")
     try:
-        environment = Environment.model_validate(stated)
+        return Environment.model_validate(stated)
     except ValidationError as error:
         problems = [f"  {'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors()]
         raise InvalidEnvironment(f"{file} has {len(problems)} problems:\n" + "\n".join(problems)) from None
