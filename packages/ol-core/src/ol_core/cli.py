@@ -130,3 +130,7 @@ def workspace_yaml(found: list[code_locations.CodeLocation]) -> str:
         for location in found
     ]
     return yaml.safe_dump({"load_from": modules}, sort_keys=False)
+
+
+if __name__ == "__main__":
+    main(prog_name="ol")

@@ -164,11 +164,6 @@ def _read(name: str, file: Path) -> Environment:
     except ValidationError as error:
         problems = [f"  {'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors()]
         raise InvalidEnvironment(f"{file} has {len(problems)} problems:\n" + "\n".join(problems)) from None
-    if environment.name != name:
-        raise InvalidEnvironment(
-            f"{file} is for {environment.name!r} but DAGSTER_ENV is {name!r}; use one name in both"
-        )
-    return environment
 
 
 def development(*, data_dir: Path, campus_url: str) -> Environment:

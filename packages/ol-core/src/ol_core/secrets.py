@@ -3,6 +3,7 @@
 import time
 import tomllib
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -90,10 +91,10 @@ class Vault(Secrets):
             return values
         try:
             try:
-                answer = self._logged_in().secrets.kv.v2.read_secret_version(ref.path, mount_point=self.mount)
+                answer = self._ask(ref.path)
             except hvac.exceptions.Forbidden:
                 self._login_again_at = 0.0
-                answer = self._logged_in().secrets.kv.v2.read_secret_version(ref.path, mount_point=self.mount)
+                answer = self._ask(ref.path)
         except hvac.exceptions.InvalidPath as error:
             raise UpstreamMissing(f"secret {ref}: {self.mount}/{ref.path} does not exist at {self.url}") from error
         except hvac.exceptions.Forbidden as error:
@@ -106,6 +107,13 @@ class Vault(Secrets):
         values = dict(answer["data"]["data"])
         self._cache[ref.path] = (time.monotonic(), values)
         return values
+
+    def _ask(self, path: str) -> Mapping[str, Any]:
+        engine = self._logged_in().secrets.kv.v2
+        answer: Mapping[str, Any] = engine.read_secret_version(
+            path, mount_point=self.mount, raise_on_deleted_version=True
+        )
+        return answer
 
     def _logged_in(self) -> "hvac.Client":
         import hvac

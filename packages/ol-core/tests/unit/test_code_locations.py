@@ -31,7 +31,8 @@ def location(name: str, entry: str, version: str = "0.1.0") -> CodeLocation:
     return CodeLocation(name=name, distribution=f"ol-{name}", version=version, entry=entry)
 
 
-def test_listing_imports_no_location(modules: Path) -> None:
+@pytest.mark.usefixtures("modules")
+def test_listing_imports_no_location() -> None:
     point = EntryPoint(name="broken", value="location_broken:defs", group=GROUP)
 
     assert [one.name for one in installed(found=[point])] == ["broken"]
@@ -58,13 +59,15 @@ def test_a_name_taken_twice_is_an_error() -> None:
         installed(found=points)
 
 
-def test_a_good_location_is_loaded(modules: Path) -> None:
+@pytest.mark.usefixtures("modules")
+def test_a_good_location_is_loaded() -> None:
     loaded = load([location("good", "location_good:defs")])
 
     assert len(loaded["good"].resolve_asset_graph().materializable_asset_keys) == 1
 
 
-def test_every_broken_location_is_named_at_once_and_none_is_loaded(modules: Path) -> None:
+@pytest.mark.usefixtures("modules")
+def test_every_broken_location_is_named_at_once_and_none_is_loaded() -> None:
     with pytest.raises(DiscoveryError) as caught:
         load(
             [

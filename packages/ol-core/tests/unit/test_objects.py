@@ -55,7 +55,7 @@ def test_an_object_is_written_once(store: FileObjectIOManager, archive: Path) ->
 def test_a_store_that_is_not_declared_writable_refuses(tmp_path: Path, archive: Path) -> None:
     store = FileObjectIOManager(url=str(tmp_path / "objects"), writable=False)
 
-    with pytest.raises(PermanentFailure, match="does not declare .* writable"):
+    with pytest.raises(PermanentFailure, match=r"does not declare .* writable"):
         store.put(archive, key="a/v", version="v")
 
     assert not (tmp_path / "objects").exists()
