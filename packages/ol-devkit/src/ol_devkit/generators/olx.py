@@ -153,14 +153,14 @@ def _add(archive: tarfile.TarFile, member: Member, mtime: int) -> None:
         archive.addfile(info, content)
 
 
-def olx_identity(seed: int | str, index: int, *, org: str | None = None) -> OlxIdentity:
+def olx_identity(seed: int | str, index: int) -> OlxIdentity:
     """The names and dates of course `index`, without its content."""
     place = Seed.of(seed).child("olx", index)
     number, name = place.choice("subject", SUBJECTS)
     year, term = place.integer("year", 2023, 2026), place.integer("term", 1, 3)
     start = datetime(year, 4 * term - 3, place.integer("day", 1, 28), 5, tzinfo=UTC)
     return OlxIdentity(
-        org=org or place.choice("org", ORGANIZATIONS),
+        org=place.choice("org", ORGANIZATIONS),
         course=f"{number}.{index + 1}x",
         run=f"{term}T{year}",
         display_name=f"{name}: {topic(place)}",
@@ -173,7 +173,7 @@ def olx_identity(seed: int | str, index: int, *, org: str | None = None) -> OlxI
 
 
 def generate_olx_course(
-    seed: int | str, index: int, size: str | int = "small", *, org: str | None = None, revision: int = 0
+    seed: int | str, index: int, size: str | int = "small", *, revision: int = 0, files_revision: int = 0
 ) -> OlxCourse:
     """Generate a course run.
 
@@ -181,19 +181,19 @@ def generate_olx_course(
         seed: Two courses of one seed and index are equal.
         index: Number of the course; it is part of the course number, so ids differ between indexes.
         size: `small`, `medium`, `large`, or a number of units.
-        org: The organization; chosen by the seed where not given.
         revision: Each revision changes a text and adds a block; ids of everything else stay.
+        files_revision: Each one adds a file below `static/`.
 
     Raises:
         ValueError: `size` is unknown.
     """
-    identity = olx_identity(seed, index, org=org)
+    identity = olx_identity(seed, index)
     place = Seed.of(seed).child("olx", index, "content")
     assembly = _Assembly(place, units_of(size), revision)
     members = (
         *assembly.course(identity),
         *assembly.unreachable(),
-        *supporting_members(place, identity, units_of(size), revision),
+        *supporting_members(place, identity, units_of(size), revision=revision, files_revision=files_revision),
     )
     static = [member for member in members if member.path.startswith("static/")]
     truth = OlxTruth(

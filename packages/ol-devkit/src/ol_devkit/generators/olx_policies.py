@@ -28,9 +28,11 @@ class Identity(Protocol):
     def start(self) -> datetime: ...  # noqa: D102
 
 
-def supporting_members(seed: Seed, identity: Identity, units: int, revision: int) -> Iterator[Member]:
+def supporting_members(
+    seed: Seed, identity: Identity, units: int, *, revision: int, files_revision: int
+) -> Iterator[Member]:
     """The files that no block is in."""
-    static = list(_static_files(seed.child("static"), units))
+    static = list(_static_files(seed.child("static"), units, files_revision))
     yield from static
     yield Member(f"policies/{identity.run}/policy.json", _json({f"course/{identity.run}": _policy(seed, identity)}))
     yield Member(f"policies/{identity.run}/grading_policy.json", _json(_grading_policy()))
@@ -46,11 +48,16 @@ def supporting_members(seed: Seed, identity: Identity, units: int, revision: int
     yield Member("tabs/syllabus.html", paragraphs(seed.child("tab"), 2).encode())
 
 
-def _static_files(seed: Seed, units: int) -> Iterator[Member]:
+def static_file_count(units: int) -> int:
+    """How many files a course of `units` has below `static/`, transcripts and later uploads aside."""
+    return 3 + max(2, units // 2)
+
+
+def _static_files(seed: Seed, units: int, files_revision: int) -> Iterator[Member]:
     yield Member("static/course_image.png", (seed.child("course_image"), 12_345))
     yield Member("static/empty.txt", b"")
     yield Member("static/custom/style sheet.css", b"body { color: #222 }\n" * 20)
-    for number in range(max(2, units // 2)):
+    for number in range(static_file_count(units) - 3 + files_revision):
         place = seed.child(number)
         extension, _ = place.choice("type", STATIC_TYPES)
         name = f"{topic(place).lower().replace(' ', '_')}_{number}.{extension}"
