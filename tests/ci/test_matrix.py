@@ -142,6 +142,7 @@ def test_everything_is_affected_where_there_is_no_base(repository: Repository, b
 
 def test_everything_is_affected_where_histories_share_nothing(repository: Repository) -> None:
     repository.git("checkout", "--quiet", "--orphan", "other")
+    repository.write("docs/other.md")
     repository.commit()
     done = repository.run("base")
     assert "everything is affected: git cannot compare with base" in done.stderr
