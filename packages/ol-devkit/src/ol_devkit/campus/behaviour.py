@@ -27,7 +27,8 @@ class Behaviour:
         studio_states: States that an export task's polls see in turn, the last one for ever; by course id.
         studio_default_states: The same for every other course.
         studio_refused: Courses that the export request itself reports in `failed_uploads`, and the reason.
-        studio_versions: Whether the plugin has `export/versions/` (since 0.4.0).
+        studio_versions: Whether the plugin has `export/versions/` (since 0.4.0). Before 0.4.1 its route was not
+            anchored: there a POST to any unknown path below it `exports` the courses named in it.
     """
 
     canvas_token: Literal["valid", "expired", "revoked"] = "valid"  # noqa: S105  # a state, not a token
@@ -46,4 +47,4 @@ class Behaviour:
     studio_states: dict[str, tuple[str, ...]] = field(default_factory=dict)
     studio_default_states: tuple[str, ...] = ("Pending", "In Progress", "Succeeded")
     studio_refused: dict[str, str] = field(default_factory=dict)
-    studio_versions: bool = True
+    studio_versions: Literal["present", "absent", "exports"] = "present"

@@ -1,6 +1,6 @@
 """Which courses a campus has."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +30,7 @@ class CampusContent:
     """
 
     seed: int | str
-    openedx: dict[str, tuple[OpenEdxCourse, ...]]
+    openedx: Mapping[str, tuple[OpenEdxCourse, ...]]
     canvas: tuple[CanvasCourse, ...]
 
     @property
@@ -60,15 +60,13 @@ class CampusContent:
         Raises:
             ValueError: `size` is unknown, or there is no deployment.
         """
-        return cls.from_folders(
-            None,
-            None,
-            seed=seed,
-            openedx_courses=openedx_courses,
-            canvas_courses=canvas_courses,
-            deployments=deployments,
-            size=size,
-        )
+        units_of(size)
+        if not deployments:
+            raise ValueError("deployments is empty; a campus has at least one Open edX deployment")
+        runs = [GeneratedRun(seed, index, size) for index in range(openedx_courses)]
+        openedx = {name: tuple(runs[first :: len(deployments)]) for first, name in enumerate(deployments)}
+        canvas = tuple(GeneratedCanvasCourse(seed, index, size) for index in range(canvas_courses))
+        return cls(seed, openedx, canvas)
 
     @classmethod
     def from_folders(  # noqa: PLR0913  # all but the folders have defaults
@@ -77,8 +75,7 @@ class CampusContent:
         cartridges: Path | None,
         *,
         seed: int | str = 0,
-        openedx_courses: int = 4,
-        canvas_courses: int = 2,
+        courses: int = 4,
         deployments: Sequence[str] = DEPLOYMENTS,
         size: str | int = "small",
     ) -> "CampusContent":
@@ -90,29 +87,21 @@ class CampusContent:
         Args:
             olx: Folder with `*.tar.gz` and `*.tgz`, at any depth.
             cartridges: Folder with `*.imscc`, at any depth.
-            seed: See `generated`, as the other arguments.
-            openedx_courses: How many generated course runs, without `olx`.
-            canvas_courses: How many generated Canvas courses, without `cartridges`.
+            seed: See `generated`, as `deployments` and `size`.
+            courses: How many courses to generate for a system without a folder.
             deployments: Names of the Open edX deployments.
             size: Size of generated courses.
 
         Raises:
             ValueError: `size` is unknown, there is no deployment, or a folder holds no archive.
         """
-        units_of(size)
-        if not deployments:
-            raise ValueError("deployments is empty; a campus has at least one Open edX deployment")
-        openedx: dict[str, tuple[OpenEdxCourse, ...]] = {}
-        for position, deployment in enumerate(deployments):
-            if olx is None:
-                indexes = range(position, openedx_courses, len(deployments))
-                openedx[deployment] = tuple(GeneratedRun(seed, index, size) for index in indexes)
-            else:
-                openedx[deployment] = tuple(_archived_runs(olx)) if position == 0 else ()
-        canvas: tuple[CanvasCourse, ...]
-        if cartridges is None:
-            canvas = tuple(GeneratedCanvasCourse(seed, index, size) for index in range(canvas_courses))
-        else:
+        content = cls.generated(
+            seed=seed, openedx_courses=courses, canvas_courses=courses, deployments=deployments, size=size
+        )
+        openedx, canvas = content.openedx, content.canvas
+        if olx is not None:
+            openedx = dict.fromkeys(deployments, ()) | {deployments[0]: tuple(_archived_runs(olx))}
+        if cartridges is not None:
             paths = files_below(cartridges, ".imscc")
             canvas = tuple(ArchivedCanvasCourse(FIRST_COURSE_ID + n, path) for n, path in enumerate(paths))
         return cls(seed, openedx, canvas)

@@ -6,7 +6,6 @@ Source: openedx-platform (lms/djangoapps/course_api, openedx/core/djangoapps/con
 import base64
 import json
 import re
-from collections.abc import Sequence
 from urllib.parse import quote, urlencode
 
 from starlette.requests import Request
@@ -14,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ol_devkit.campus.archive_ids import COURSE_KEY
-from ol_devkit.campus.courses import CourseRun, OpenEdxCourse
+from ol_devkit.campus.courses import CourseRun
 from ol_devkit.campus.state import CampusState, parameters
 from ol_devkit.generators.seeds import Seed
 
@@ -83,7 +82,7 @@ class Lms:
         self._state = state
         self._url = f"{state.base_url}/{deployment}/lms"
         self._tokens = tokens
-        self._courses: Sequence[OpenEdxCourse] = state.content.openedx[deployment]
+        self._courses = {course.run.course_id: course for course in state.content.openedx[deployment]}
 
     def routes(self) -> list[Route]:
         """The routes below `/{deployment}/lms`."""
@@ -100,7 +99,7 @@ class Lms:
         if refusal is not None:
             return refusal
         org = request.query_params.get("org")
-        chosen = [course for course in self._courses if org in {None, course.run.org}]
+        chosen = [course for course in self._courses.values() if org in {None, course.run.org}]
         asked = request.query_params.get("page_size", "")
         page_size = min(MAX_PAGE_SIZE, int(asked)) if re.fullmatch(r"[1-9]\d*", asked) else DEFAULT_PAGE_SIZE
         count = len(chosen) + self._state.behaviour.lms_overstated_count
@@ -133,7 +132,7 @@ class Lms:
         if not COURSE_KEY.fullmatch(course_id):
             text = f"'{course_id}' is not a valid course key."
             return JSONResponse({"field_errors": {"course_key": {"developer_message": text}}}, 400)
-        course = self._find(course_id)
+        course = self._courses.get(course_id)
         if course is None:
             return JSONResponse({"developer_message": "Course not found."}, 404)
         return JSONResponse({**self._json(course.run), "overview": f"<p>{course.run.name}</p>"})
@@ -146,7 +145,7 @@ class Lms:
         course_id = request.path_params["course_id"]
         if not COURSE_KEY.fullmatch(course_id) or "/" in course_id:
             return JSONResponse({"developer_message": f"Invalid course key: {course_id}"}, 400)
-        course = self._find(course_id)
+        course = self._courses.get(course_id)
         if course is None:
             return JSONResponse({"developer_message": f"No outline for {course_id}"}, 404)
         version = course.version(self._state.revision(course_id))
@@ -167,9 +166,6 @@ class Lms:
                 "outline": {"sections": [], "sequences": {}},
             }
         )
-
-    def _find(self, course_id: str) -> OpenEdxCourse | None:
-        return next((course for course in self._courses if course.run.course_id == course_id), None)
 
     def _json(self, run: CourseRun) -> dict[str, object]:
         block = f"block-v1:{run.org}+{run.number}+{run.run}+type@course+block@course"

@@ -109,8 +109,10 @@ class Studio:
 
     async def versions(self, request: Request) -> Response:
         """The versions of up to 200 courses; unlike the outline's they move with files and transcripts."""
-        if not self._state.behaviour.studio_versions:
+        if self._state.behaviour.studio_versions == "absent":
             return JSONResponse({"detail": "Not found."}, 404)
+        if self._state.behaviour.studio_versions == "exports":
+            return await self.submit(request)
         refusal = self._tokens.refusal(request)
         if refusal is not None:
             return refusal

@@ -155,8 +155,8 @@ def generate_cartridge(seed: int | str, index: int, size: str | int = "small", *
     units = units_of(size)
     for first in range(0, units, ITEMS_PER_MODULE):
         assembly.add_module(first, min(ITEMS_PER_MODULE, units - first))
-    assembly.add_loose_content(units, revision)
-    return assembly.finish(identity, place)
+    assembly.add_loose_content(units)
+    return assembly.finish(identity, revision)
 
 
 class _Assembly:
@@ -279,8 +279,8 @@ class _Assembly:
     def _link(self, build: Callable[[Seed, str, str], Part], item_type: str, place: Seed, name: str) -> Part:
         return self._keep(item_type, build(place, name, _url(place)))
 
-    def add_loose_content(self, units: int, revision: int) -> None:
-        """Add what no module holds: the front page, announcements, a question bank, files, pages of later revisions."""
+    def add_loose_content(self, units: int) -> None:
+        """Add what no module holds: the front page, announcements, a question bank, files."""
         self._page(self.seed.child("front"), "Welcome", published=True, front_page=True)
         self.counts["syllabus"] += 1
         for number in range(max(1, units // UNITS_PER_ANNOUNCEMENT)):
@@ -288,18 +288,18 @@ class _Assembly:
             self._keep("announcement", parts.topic(place, f"News {number + 1}", announcement=True))
             self._file(place, units + number)
         self._keep("question_bank", parts.question_bank(self.seed, "Unfiled Questions"))
+
+    def finish(self, identity: CanvasIdentity, revision: int) -> CartridgeCourse:
+        """The course; what a revision adds comes last, so that every id before it stays."""
+        folders = folders_of([path for path, _ in self.files], self.ids)
         for number in range(1, revision + 1):
             self._page(self.seed.child("revision", number), f"Addition {number}", published=True)
-
-    def finish(self, identity: CanvasIdentity, seed: Seed) -> CartridgeCourse:
-        """The course."""
-        folders = folders_of([path for path, _ in self.files], self.ids)
         files = tuple(replace(file, folder_id=folders[path.rpartition("/")[0]].id) for path, file in self.files)
         view = CanvasView(
             tuple(folders.values()), files, tuple(self.pages), tuple(self.assignments), tuple(self.modules)
         )
         truth = CartridgeTruth(dict(self.counts), sum(file.size_bytes for file in files))
-        return CartridgeCourse(identity, tuple(self.parts), tuple(self.plans), view, truth, seed)
+        return CartridgeCourse(identity, tuple(self.parts), tuple(self.plans), view, truth, self.seed)
 
 
 def _url(place: Seed) -> str:
