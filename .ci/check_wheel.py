@@ -62,9 +62,12 @@ def undeclared_engines(package: Distribution) -> list[str]:
 
 
 def ol(*arguments: str) -> str:
-    """Run the `ol` command of this interpreter's environment and return what it prints."""
+    """Run the `ol` command of this interpreter's environment and return what it prints; its failure is ours."""
     command = [str(Path(sys.executable).with_name("ol")), *arguments]
-    return subprocess.check_output(command, text=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"`ol {' '.join(arguments)}` failed\n{done.stdout}")
+    return done.stdout
 
 
 if __name__ == "__main__":
