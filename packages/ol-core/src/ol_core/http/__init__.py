@@ -1,0 +1,28 @@
+"""One transport for every client of an outside system: timeouts, retries, pacing, pages, downloads, failures.
+
+Whatever goes wrong leaves here as one of the failures of `ol_core.failures`, with method, redacted address, status and
+a short excerpt of the answer. Importing this package imports httpx and tenacity: locations import their clients late.
+"""
+
+from ol_core.http.answers import failure, read_json, redact, redact_url, validated
+from ol_core.http.auth import BearerAuth, ClientCredentialsAuth
+from ol_core.http.client import Download, HttpClient, HttpPolicy, Runtime, poll_delays
+from ol_core.http.pages import Records, drf_pages, link_pages
+
+__all__ = [
+    "BearerAuth",
+    "ClientCredentialsAuth",
+    "Download",
+    "HttpClient",
+    "HttpPolicy",
+    "Records",
+    "Runtime",
+    "drf_pages",
+    "failure",
+    "link_pages",
+    "poll_delays",
+    "read_json",
+    "redact",
+    "redact_url",
+    "validated",
+]

@@ -1,0 +1,177 @@
+"""The requests: course runs and their versions; exports are in `exports`.
+
+Sources: openedx-platform (course_api, learning_sequences) and ol_openedx_course_export (mitodl/open-edx-plugins).
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import quote
+
+import httpx
+from ol_core.failures import OlError, PermanentFailure, TransientFailure, UpstreamMissing
+from ol_core.http import ClientCredentialsAuth, HttpClient, Runtime, drf_pages, failure, read_json, validated
+from pydantic import BaseModel, TypeAdapter
+
+from ol_openedx.client.exports import EXPORT, Exports
+from ol_openedx.client.records import CourseExport, CourseRun, ListedCourse
+
+_VERSIONS_AT_ONCE = 200
+_OUTAGE_AFTER = 3
+"""Outlines in a row that fail for now, before the others are not asked for."""
+
+
+class _Outline(BaseModel):
+    published_version: str | None = None
+
+
+class _Versions(BaseModel):
+    versions: dict[str, dict[str, Any]]
+    missing: list[str] = []
+
+
+_LISTED = TypeAdapter(list[ListedCourse])
+_OUTLINE = TypeAdapter(_Outline)
+_VERSIONS = TypeAdapter(_Versions)
+_OBJECT = TypeAdapter(dict[str, Any])
+
+
+class OpenEdxClient:
+    """Reads one deployment, its LMS and its Studio."""
+
+    def __init__(  # noqa: PLR0913 - two addresses, a login, and what tests replace
+        self,
+        lms_url: str,
+        studio_url: str,
+        client_id: str,
+        client_secret: str,
+        *,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._runtime = runtime = Runtime(transport, sleep, clock)
+        auth = ClientCredentialsAuth(
+            f"{lms_url.rstrip('/')}/oauth2/access_token", client_id, client_secret, clock=clock
+        )
+        self._lms = HttpClient(lms_url, auth=auth, runtime=runtime)
+        self._studio = HttpClient(studio_url, auth=auth, runtime=runtime)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._lms.close()
+        self._studio.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def course_runs(self) -> Iterator[CourseRun]:
+        """Yield the course runs that the LMS lists, each once.
+
+        Raises:
+            OlError: the list cannot be read to its end.
+        """
+        seen: set[str] = set()
+        first = self._lms.request("GET", "api/courses/v1/courses/", params={"page_size": 100})
+        for records in drf_pages(self._lms, first):
+            for listed in validated(_LISTED, records, source="course list of the LMS"):
+                if listed.id not in seen:  # a list that changes while it is paged repeats some
+                    seen.add(listed.id)
+                    yield listed.course_run()
+
+    def course_versions(self, course_ids: Iterable[str]) -> dict[str, str | OlError]:
+        """Return the version of each course run's content, or why it is not known.
+
+        The export plugin's versions move with blocks, files and transcripts. Where it has none (before 0.4.0), the
+        outline's `published_version` stands in; that one does not move with files and transcripts.
+        """
+        courses = list(dict.fromkeys(course_ids))
+        versions: dict[str, str | OlError] = {}
+        for batch in _version_batches(courses):
+            try:
+                answer = self._export_versions(batch)
+            except OlError as error:
+                versions |= dict.fromkeys(batch, error)
+                continue
+            if answer is None:
+                return self._outline_versions(courses)
+            versions |= answer
+        return versions
+
+    def _export_versions(self, courses: Sequence[str]) -> dict[str, str | OlError] | None:
+        """Return versions, or None where the plugin has no such endpoint."""
+        response = self._studio.request(
+            "POST", f"{EXPORT}versions/", json={"courses": list(courses)}, accept=(400, 404, 405), idempotent=True
+        )
+        if response.status_code in {404, 405} or "upload_task_ids" in read_json(response, _OBJECT):
+            return None
+        if not response.is_success:
+            raise failure(response)
+        answer = read_json(response, _VERSIONS)
+        missing = set(answer.missing)
+        return {course: _version(course, answer.versions.get(course), missing) for course in courses}
+
+    def _outline_versions(self, courses: Sequence[str]) -> dict[str, str | OlError]:
+        versions: dict[str, str | OlError] = {}
+        failures: list[TransientFailure] = []
+        for course in courses:
+            if len(failures) == _OUTAGE_AFTER:
+                versions[course] = TransientFailure(f"{course}: not asked for, after {failures[-1]}")
+                continue
+            try:
+                versions[course] = self._outline_version(course)
+                failures.clear()
+            except TransientFailure as error:
+                versions[course] = error
+                failures.append(error)
+            except OlError as error:
+                versions[course] = error
+                failures.clear()
+        return versions
+
+    def _outline_version(self, course: str) -> str:
+        response = self._lms.request("GET", f"api/learning_sequences/v1/course_outline/{quote(course, safe='')}")
+        version = read_json(response, _OUTLINE).published_version
+        if not version:
+            raise PermanentFailure(f"{course}: its outline has no published_version; publish the course in Studio")
+        return version
+
+    def export_courses(
+        self, course_ids: Iterable[str], directory: Path, *, deadline_seconds: float, max_in_flight: int
+    ) -> Iterator[tuple[str, CourseExport | OlError]]:
+        """Export course runs; give each one's archive, or what went wrong, as it finishes, and every course run once.
+
+        Args:
+            course_ids: Course runs.
+            directory: Where archives are written; the caller may move or remove each once it has it.
+            deadline_seconds: How long to wait for one export, from its submission on.
+            max_in_flight: Most exports that Studio works on at once.
+        """
+        exports = Exports(self._studio, self._runtime, directory=directory, deadline_seconds=deadline_seconds)
+        return exports.run(course_ids, max_in_flight=max(1, max_in_flight))
+
+
+def _version_batches(courses: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Yield one course, then up to 200 at a time.
+
+    Plugins before 0.4.1 take a POST to any path under `export/` for a request to export the courses in it, so that
+    the first question must not name them all.
+    """
+    if courses:
+        yield courses[:1]
+    for start in range(1, len(courses), _VERSIONS_AT_ONCE):
+        yield courses[start : start + _VERSIONS_AT_ONCE]
+
+
+def _version(course: str, entry: dict[str, Any] | None, missing: set[str]) -> str | OlError:
+    if course in missing:
+        return UpstreamMissing(f"{course}: Studio has no such course")
+    if entry is None:
+        return PermanentFailure(f"{course}: Studio answered for other courses only")
+    return hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()
