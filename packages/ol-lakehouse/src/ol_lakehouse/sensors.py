@@ -12,24 +12,24 @@ from ol_core.tables import RawTableIOManager
 BUILD_SECONDS = 600
 
 
-def build_sensor(job_name: str, manifest: Mapping[str, Any]) -> dg.SensorDefinition:
+def build_sensor(job: Any, manifest: Mapping[str, Any]) -> dg.SensorDefinition:
     """Build the sensor of the job that builds all models.
 
     Args:
-        job_name: Job to request.
+        job: Job to request, of `define_asset_job`.
         manifest: The baked manifest; its sources are the raw tables that the models read.
     """
     reads = sorted(source["name"] for source in manifest["sources"].values())
 
     @dg.sensor(
         name="lakehouse_build",
-        job_name=job_name,
+        job=job,
         minimum_interval_seconds=BUILD_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Requests a build when a raw table has a new snapshot or the models changed; otherwise nothing.",
     )
     def build_when_behind(
-        context: dg.SensorEvaluationContext, raw_table_io_manager: RawTableIOManager
+        context: dg.SensorEvaluationContext, raw_table_io_manager: dg.ResourceParam[RawTableIOManager]
     ) -> dg.RunRequest | dg.SkipReason:
         snapshots = raw_table_io_manager.snapshots()
         missing = [table for table in reads if table not in snapshots]
@@ -37,7 +37,7 @@ def build_sensor(job_name: str, manifest: Mapping[str, Any]) -> dg.SensorDefinit
             return dg.SkipReason(f"{len(missing)} raw tables are not there yet, such as {missing[0]}")
         state = [manifest, {table: snapshots[table] for table in reads}]
         wanted = hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
-        return _decide(context.instance, job_name, wanted)
+        return _decide(context.instance, str(job.name), wanted)
 
     return build_when_behind
 

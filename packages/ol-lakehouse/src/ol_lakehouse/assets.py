@@ -1,0 +1,84 @@
+"""The dbt models as assets, their tests as asset checks.
+
+Asset keys are `<schema>/<model>`, those of the raw tables that they read `ol_warehouse_raw_data/<table>`.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtCliResource, DbtProject, dbt_assets
+from ol_core.environment import Engine
+from ol_core.failures import PermanentFailure
+
+
+class DbtAutomationTranslator(DagsterDbtTranslator):
+    """Names and describes dbt's models, sources and tests for Dagster."""
+
+    def __init__(self, macros: Mapping[str, Mapping[str, str]]) -> None:
+        """Keep the SQL of the project's macros, which is part of every model's code version.
+
+        Args:
+            macros: The manifest's section `macros`.
+        """
+        super().__init__(DagsterDbtTranslatorSettings(enable_source_metadata=False))
+        self._macro_sql = "".join(macros[name]["macro_sql"] for name in sorted(macros))
+
+    def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
+        """`<schema>/<name>`, for a source as for a model."""
+        return dg.AssetKey([dbt_resource_props["schema"], dbt_resource_props["name"]])
+
+    def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str:
+        """The schema."""
+        schema: str = dbt_resource_props["schema"]
+        return schema
+
+    def get_owners(self, dbt_resource_props: Mapping[str, Any]) -> Sequence[str] | None:
+        """`config.meta.dagster.owners`."""
+        owners: Sequence[str] | None = dbt_resource_props["config"]["meta"].get("dagster", {}).get("owners")
+        return owners
+
+    def get_code_version(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
+        """Digest of the model's SQL and of the project's macros."""
+        return hashlib.sha256((dbt_resource_props.get("raw_code", "") + self._macro_sql).encode()).hexdigest()[:16]
+
+    def get_asset_check_spec(
+        self, asset_spec: dg.AssetSpec, manifest: Mapping[str, Any], unique_id: str, project: DbtProject | None
+    ) -> dg.AssetCheckSpec | None:
+        """dagster-dbt's own, with the description of the test."""
+        spec = super().get_asset_check_spec(asset_spec, manifest, unique_id, project)
+        test = self.get_resource_props(manifest, unique_id)
+        description = test.get("description") or test["config"].get("description")
+        return spec._replace(description=description) if spec and description else spec
+
+
+def build_warehouse_assets(*, manifest: dict[str, Any], data_dir: Path, engine: Engine) -> dg.AssetsDefinition:
+    """Define every model of the project as an asset.
+
+    Args:
+        manifest: The baked manifest, of `ol_lakehouse.project.read_manifest`.
+        data_dir: `OL_DATA_DIR`, absolute: dbt's artifacts and logs go to its folder `dbt`, DuckDB's file lies in it.
+        engine: What builds the models; one that is not writable is refused when a run starts.
+    """
+
+    @dbt_assets(
+        manifest=manifest,
+        name="warehouse",
+        pool="warehouse",  # DuckDB admits one writer, and two dbt runs would replace each other's tables
+        dagster_dbt_translator=DbtAutomationTranslator(manifest["macros"]),
+    )
+    def warehouse(context: dg.AssetExecutionContext, dbt: DbtCliResource) -> Iterator[object]:
+        if not engine.writable:
+            raise PermanentFailure(
+                f"this environment does not declare its engine (target {engine.target}) writable; "
+                f"set `writable = true` under [engine] in environment.toml to build the warehouse from here"
+            )
+        arguments = ["build", "--exclude-resource-type", "unit_test", "--vars", json.dumps({"data_dir": str(data_dir)})]
+        # dagster-dbt asks the context for its op, which is deprecated on an asset's own context.
+        build = dbt.cli(arguments, context=context.op_execution_context, target_path=data_dir / "dbt")
+        yield from build.stream().fetch_row_counts()
+
+    return warehouse

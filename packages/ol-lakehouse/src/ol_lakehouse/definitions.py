@@ -1,0 +1,51 @@
+"""The code location `lakehouse`."""
+
+import sysconfig
+from pathlib import Path
+
+import dagster as dg
+from dagster_dbt import DbtCliResource
+from ol_core.environment import Settings, load_environment
+from ol_core.tables import RawTableIOManager
+
+from ol_lakehouse.assets import build_warehouse_assets
+from ol_lakehouse.project import project_directory, read_manifest
+from ol_lakehouse.sensors import build_sensor
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """The warehouse: the dbt project over the raw tables, and the job that builds all of it."""
+    environment = load_environment()
+    engine = environment.engine
+    project = project_directory()
+    manifest = read_manifest(project, adapter_type="duckdb" if engine.target == "dev" else "trino")
+    warehouse = build_warehouse_assets(
+        manifest=manifest,
+        data_dir=Settings().data_dir.absolute(),
+        engine=engine,
+    )
+    dbt = DbtCliResource(
+        project_dir=str(project),
+        profiles_dir=str(project),
+        target=engine.target,
+        dbt_executable=str(_dbt_executable()),
+    )
+    build = dg.define_asset_job("lakehouse_dbt_build", selection=dg.AssetSelection.assets(warehouse))
+    return dg.Definitions(
+        assets=[warehouse],
+        resources={"dbt": dbt, "raw_table_io_manager": RawTableIOManager.of(environment.tables)},
+        jobs=[build],
+        sensors=[build_sensor(build, manifest)],
+        executor=dg.in_process_executor,
+    )
+
+
+def _dbt_executable() -> Path:
+    """Beside this Python, since PATH may name another environment or none.
+
+    `ol-dbt` before `dbt`, which asks PyPI for its version before every run.
+    """
+    scripts = Path(sysconfig.get_path("scripts"))
+    ours = scripts / "ol-dbt"
+    return ours if ours.exists() else scripts / "dbt"
