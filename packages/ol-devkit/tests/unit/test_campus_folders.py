@@ -43,7 +43,10 @@ def test_else_from_the_shallowest_course_xml(tmp_path: Path) -> None:
     # The run is called "course": its definition is a course/course.xml too, and comes first.
     write_tar(tmp_path / "a.tar.gz", {"./r/course/course.xml": b"<course/>", "./r/course.xml": pointer})
     write_tar(tmp_path / "b.tar.gz", {"course.xml": b'<course org="O" course="C.2"><chapter/></course>'})
-    write_tar(tmp_path / "c.tar.gz", {"._course": b"\0", "x/y/z/course.xml": pointer, "course/course.xml": pointer})
+    write_tar(
+        tmp_path / "c.tar.gz",
+        {"._course": b"\0", "x/y/z/course.xml": pointer.replace(b"C.1", b"old"), "course/course.xml": pointer},
+    )
     library = b'<library xblock-family="xblock.v1" org="O" library="L1" url_name="library"/>'
     write_tar(tmp_path / "d.tar.gz", {"library/library.xml": library})
     assert run_ids(tmp_path) == [

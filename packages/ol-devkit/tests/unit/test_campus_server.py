@@ -1,3 +1,4 @@
+import doctest
 import socket
 import time
 from collections.abc import Callable
@@ -15,6 +16,11 @@ COURSES = "/canvas/api/v1/accounts/1/courses"
 def test_the_package_names_what_it_offers() -> None:
     assert package.__all__ == sorted(package.__all__)
     assert all(getattr(package, name) for name in package.__all__)
+
+
+def test_the_example_of_the_package_runs() -> None:
+    result = doctest.testmod(package)
+    assert (result.failed, result.attempted) == (0, 2)
 
 
 def test_scripted_answers_come_in_order_and_then_the_campus_again(open_campus: Open, canvas_client: ClientOf) -> None:

@@ -108,6 +108,9 @@ def test_every_export_is_new_bytes_and_the_same_content(number: int) -> None:
     assert other == export(course, OlxExport.nth(number))
     with tarfile.open(fileobj=io.BytesIO(first)) as one, tarfile.open(fileobj=io.BytesIO(other)) as two:
         assert {m.mtime for m in one}.isdisjoint(m.mtime for m in two)
+        orders = [[m.name.removeprefix("./") for m in archive if m.size] for archive in (one, two)]
+    assert orders[0] != orders[1]
+    assert orders[0] != sorted(orders[0])
 
 
 def test_the_shapes_of_an_export() -> None:

@@ -61,7 +61,7 @@ class CutConnection(Exception):
     """The scripted number of bytes is out; the server closes the connection when it sees an unfinished answer."""
 
 
-async def play(answer: Scripted, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: PLR0917
+async def play(answer: Scripted, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: PLR0917  # as ASGI has it
     """Answer a request as scripted; `app` answers where the script gives no status."""
     await asyncio.sleep(answer.delay_seconds)
     target = send if answer.cut_after_bytes is None else _cut(send, answer.cut_after_bytes)

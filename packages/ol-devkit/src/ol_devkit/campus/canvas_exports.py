@@ -7,7 +7,6 @@ import asyncio
 import zipfile
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
@@ -28,7 +27,7 @@ MEDIA_TYPE = "application/octet-stream"
 
 @dataclass(slots=True)
 class ContentExport:
-    """One export job; `done` is the revision that it exported, `path` the cartridge."""
+    """One export job; `done` is the revision that it exported, None until there is a cartridge."""
 
     id: int
     course: CanvasCourse
@@ -38,7 +37,7 @@ class ContentExport:
     state: str = "created"
     polls: int = 0
     done: Revision | None = None
-    path: Path | None = None
+    size_bytes: int = 0
 
 
 class CanvasExports:
@@ -70,13 +69,14 @@ class CanvasExports:
         states = behaviour.canvas_states.get(course_id, behaviour.canvas_default_states)
         job.state = states[min(job.polls, len(states) - 1)]
         job.polls += 1
-        if job.state == "exported" and job.path is None:
-            job.done = self._state.revision(course_id)
-            job.path = await asyncio.to_thread(job.course.archive, job.done, job.number, self._state.store)
+        if job.state == "exported" and job.done is None:
+            revision = self._state.revision(course_id)
+            path = await asyncio.to_thread(job.course.archive, revision, job.number, self._state.store)
+            job.done, job.size_bytes = revision, path.stat().st_size
 
     def json(self, job: ContentExport) -> Json:
         """A ContentExport; `attachment` only where there is a file."""
-        has_file = job.path is not None and job.course.identity.id not in self._state.behaviour.canvas_no_attachment
+        has_file = job.done is not None and job.course.identity.id not in self._state.behaviour.canvas_no_attachment
         return {
             "id": job.id,
             "created_at": (FIRST_EXPORT + timedelta(minutes=job.id)).strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -106,9 +106,8 @@ class CanvasExports:
         }
 
     def _attachment(self, job: ContentExport) -> Json:
-        size = job.path.stat().st_size if job.path and job.path.exists() else 0
         name = f"{job.course.identity.course_code}-export.imscc".replace("/", "-")
-        record = CanvasFile(FIRST_ATTACHMENT_ID + job.id, 0, name, name, "application/zip", size)
+        record = CanvasFile(FIRST_ATTACHMENT_ID + job.id, 0, name, name, "application/zip", job.size_bytes)
         return {**canvas_json.file(record, self.download_url(record.id)), "folder_id": None}
 
     def download_url(self, file_id: int) -> str:

@@ -13,7 +13,8 @@ from typing import BinaryIO, Protocol
 from ol_devkit.campus import cartridge_reader
 from ol_devkit.generators.canvas_view import CanvasIdentity, CanvasView
 from ol_devkit.generators.cartridge import CartridgeExport, canvas_identity, generate_cartridge
-from ol_devkit.generators.olx import OlxExport, generate_olx_course, olx_identity, stamp
+from ol_devkit.generators.olx import OlxExport, generate_olx_course
+from ol_devkit.generators.olx_identity import olx_identity, stamp
 from ol_devkit.generators.olx_policies import static_file_count
 from ol_devkit.generators.seeds import Seed
 from ol_devkit.generators.vocabulary import units_of
@@ -175,7 +176,7 @@ class ArchivedRun:
         published = Seed.of(self.digest).hex(revision, VERSION_DIGITS)
         return PublishedVersion(published, 0, None, None, 0, None)
 
-    def archive(self, revision: Revision, export: int, store: ArchiveStore) -> Path:  # noqa: ARG002
+    def archive(self, revision: Revision, export: int, store: ArchiveStore) -> Path:  # noqa: ARG002  # the signature is the caller's
         """The file."""
         return self.path
 
@@ -228,11 +229,11 @@ class ArchivedCanvasCourse:
         """The course as the list of courses shows it."""
         return self._read[0]
 
-    def view(self, revision: Revision) -> CanvasView:  # noqa: ARG002
+    def view(self, revision: Revision) -> CanvasView:  # noqa: ARG002  # the signature is the caller's
         """What the API lists below it."""
         return self._read[1]
 
-    def archive(self, revision: Revision, export: int, store: ArchiveStore) -> Path:  # noqa: ARG002
+    def archive(self, revision: Revision, export: int, store: ArchiveStore) -> Path:  # noqa: ARG002  # the signature is the caller's
         """The file."""
         return self.path
 

@@ -101,7 +101,7 @@ class Campus:
         return script
 
     def republish(self, course_id: int | str, *, files_only: bool = False) -> None:
-        """Change a course: the next version and the next export differ.
+        """Change a course: the next version and the next export differ. Of archives in a folder only the version moves.
 
         Args:
             course_id: A course key, or a number for Canvas.
@@ -159,7 +159,7 @@ class Campus:
         else:
             await play(answer, app, scope, receive, noted)
 
-    async def _index(self, request: Request) -> Response:  # noqa: ARG002
+    async def _index(self, request: Request) -> Response:  # noqa: ARG002  # the signature is the caller's
         runs = {name: [run.run.course_id for run in runs] for name, runs in self.content.openedx.items()}
         return JSONResponse({"openedx": runs, "canvas": [course.identity.id for course in self.content.canvas]})
 

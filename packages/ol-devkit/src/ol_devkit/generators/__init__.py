@@ -8,7 +8,8 @@ from ol_devkit.generators.cartridge import (
     canvas_identity,
     generate_cartridge,
 )
-from ol_devkit.generators.olx import OlxCourse, OlxExport, OlxIdentity, OlxTruth, generate_olx_course, olx_identity
+from ol_devkit.generators.olx import OlxCourse, OlxExport, OlxTruth, generate_olx_course
+from ol_devkit.generators.olx_identity import OlxIdentity, olx_identity
 
 __all__ = [
     "CanvasIdentity",

@@ -11,42 +11,22 @@ import tarfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import BinaryIO
 from xml.etree.ElementTree import Element, SubElement
 
 from ol_devkit.generators import olx_blocks
 from ol_devkit.generators.olx_blocks import Leaf, pointer, xml_bytes
+from ol_devkit.generators.olx_identity import OlxIdentity, olx_identity, stamp
 from ol_devkit.generators.olx_policies import supporting_members
 from ol_devkit.generators.seeds import Member, Seed
-from ol_devkit.generators.vocabulary import ORGANIZATIONS, SUBJECTS, title, topic, units_of
+from ol_devkit.generators.vocabulary import title, units_of
 
 LEAVES_PER_UNIT = 4
 UNITS_PER_SEQUENTIAL = 3
 SEQUENTIALS_PER_CHAPTER = 2
 UNITS_PER_DRAFT = 12
 EXPORT_EPOCH = 1_756_684_800  # 2025-09-01T00:00:00Z, when the first export was made
-
-
-@dataclass(frozen=True, slots=True)
-class OlxIdentity:
-    """What the LMS says of a course run. Times are UTC."""
-
-    org: str
-    course: str
-    run: str
-    display_name: str
-    start: datetime
-    end: datetime
-    enrollment_start: datetime
-    enrollment_end: datetime
-    self_paced: bool
-
-    @property
-    def course_id(self) -> str:
-        """`course-v1:ORG+COURSE+RUN`."""
-        return f"course-v1:{self.org}+{self.course}+{self.run}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,25 +131,6 @@ def _add(archive: tarfile.TarFile, member: Member, mtime: int) -> None:
     info.size, info.mtime = member.size_bytes, mtime
     with member.open() as content:
         archive.addfile(info, content)
-
-
-def olx_identity(seed: int | str, index: int) -> OlxIdentity:
-    """The names and dates of course `index`, without its content."""
-    place = Seed.of(seed).child("olx", index)
-    number, name = place.choice("subject", SUBJECTS)
-    year, term = place.integer("year", 2023, 2026), place.integer("term", 1, 3)
-    start = datetime(year, 4 * term - 3, place.integer("day", 1, 28), 5, tzinfo=UTC)
-    return OlxIdentity(
-        org=place.choice("org", ORGANIZATIONS),
-        course=f"{number}.{index + 1}x",
-        run=f"{term}T{year}",
-        display_name=f"{name}: {topic(place)}",
-        start=start,
-        end=start + timedelta(days=7 * place.integer("weeks", 6, 15)),
-        enrollment_start=start - timedelta(days=90),
-        enrollment_end=start + timedelta(days=14),
-        self_paced=bool(place.integer("self_paced", 0, 1)),
-    )
 
 
 def generate_olx_course(
@@ -327,8 +288,3 @@ def _course_attributes(identity: OlxIdentity) -> dict[str, str]:
         "course_image": "course_image.png",
         "advanced_modules": json.dumps(["poll", "edx_sga", "lti_consumer", "drag-and-drop-v2"]),
     }
-
-
-def stamp(moment: datetime) -> str:
-    """`moment` as Studio writes it, for example `2025-09-01T05:00:00Z`."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

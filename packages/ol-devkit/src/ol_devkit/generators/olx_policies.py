@@ -2,9 +2,8 @@
 
 import json
 from collections.abc import Iterator
-from datetime import datetime
-from typing import Protocol
 
+from ol_devkit.generators.olx_identity import OlxIdentity, stamp
 from ol_devkit.generators.seeds import Member, Seed
 from ol_devkit.generators.vocabulary import file_size, paragraphs, topic
 
@@ -13,23 +12,8 @@ FAKE_PASSPORT = "demo_tool:not-a-real-key:not-a-real-secret"
 """What stands under `lti_passports`; it must appear in no table, log or message."""
 
 
-class Identity(Protocol):
-    """The part of a course's identity that its policies repeat."""
-
-    @property
-    def run(self) -> str: ...  # noqa: D102
-    @property
-    def org(self) -> str: ...  # noqa: D102
-    @property
-    def course(self) -> str: ...  # noqa: D102
-    @property
-    def display_name(self) -> str: ...  # noqa: D102
-    @property
-    def start(self) -> datetime: ...  # noqa: D102
-
-
 def supporting_members(
-    seed: Seed, identity: Identity, units: int, *, revision: int, files_revision: int
+    seed: Seed, identity: OlxIdentity, units: int, *, revision: int, files_revision: int
 ) -> Iterator[Member]:
     """The files that no block is in."""
     static = list(_static_files(seed.child("static"), units, files_revision))
@@ -71,12 +55,12 @@ def _asset(member: Member) -> dict[str, object]:
     return {"contentType": content_type, "displayname": name, "filename": name, "locked": False}
 
 
-def _policy(seed: Seed, identity: Identity) -> dict[str, object]:
+def _policy(seed: Seed, identity: OlxIdentity) -> dict[str, object]:
     signatory = {"id": 1, "name": "Ada Field", "title": "Professor", "organization": identity.org}
     certificate = {"id": 7, "name": "Default", "is_active": True, "version": 1, "signatories": [signatory]}
     return {
         "display_name": identity.display_name,
-        "start": identity.start.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "start": stamp(identity.start),
         "cert_html_view_enabled": True,
         "certificates": {"certificates": [certificate]},
         "lti_passports": [FAKE_PASSPORT],
