@@ -17,12 +17,9 @@ def text_value(value: object) -> str | None:
     if not isinstance(value, str):
         return json_text(value)
     if len(value) > 1 and value.startswith('"') and value.endswith('"'):
-        try:
-            parsed = json.loads(value)
-        except ValueError:
-            return value
-        return storable(parsed) if isinstance(parsed, str) else value
-    return value
+        parsed = json_value(value)
+        value = parsed if isinstance(parsed, str) else value
+    return storable(value)
 
 
 def timestamp_value(value: object) -> datetime | None:
