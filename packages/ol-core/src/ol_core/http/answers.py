@@ -21,7 +21,7 @@ _REMEDIES = {
     404: "; it does not exist, or is hidden from the account that asks",
 }
 _SHOWN_PARAMETERS = frozenset({"page", "page_size", "per_page", "include[]", "task_id"})
-_SECRET_NAME = r"[\w-]*(?:token|secret|signature|verifier|password|credential)[\w-]*"  # noqa: S105 - a pattern
+_SECRET_NAME = r"(?:token|secret|signature|verifier|password|credential)[\w-]*"  # noqa: S105 - a pattern
 _SECRET_IN_TEXT = re.compile(
     rf"""(\b(?:bearer|jwt)\s+|{_SECRET_NAME}["']?\s*[=:]\s*["']?)[^\s"'&,;}}]+""", re.IGNORECASE
 )

@@ -13,7 +13,7 @@ from typing import Self, TypedDict, Unpack
 import httpx
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_random, wait_random_exponential
 
-from ol_core.failures import PermanentFailure, TransientFailure
+from ol_core.failures import OlError, PermanentFailure, TransientFailure
 from ol_core.http.answers import NotActedOn, Unanswered, failure, redact, redact_url
 
 _log = logging.getLogger(__name__)
@@ -41,6 +41,8 @@ class HttpPolicy:
         attempts: Most times that one request is sent.
         budget_seconds: No retry starts later than this after the first attempt.
         download_seconds: The same for a download, and the longest that one attempt at it may take.
+        outage_after: After so many requests in a row that failed with all retries, the server counts as down.
+        outage_seconds: How long nothing is sent then, so that a sweep over thousands fails soon.
         pace: Tells from an answer how many seconds to wait before the next request.
     """
 
@@ -48,6 +50,8 @@ class HttpPolicy:
     attempts: int = 6
     budget_seconds: float = 300.0
     download_seconds: float = 3600.0
+    outage_after: int = 3
+    outage_seconds: float = 30.0
     pace: Callable[[httpx.Response], float] = field(default=lambda _: 0.0)
 
 
@@ -91,6 +95,8 @@ class HttpClient:
         logging.getLogger("httpx").addFilter(_redact_record)  # it logs whole URLs, signatures included
         self._auth, self._policy, self._runtime = auth, policy, runtime
         self._next_request_at = float("-inf")
+        self._given_up = 0  # requests in a row
+        self._closed_until = float("-inf")
         self._client = httpx.Client(
             base_url=self.base_url,
             headers={"Accept": "application/json", "User-Agent": "ol-data-platform"},
@@ -133,9 +139,22 @@ class HttpClient:
             PermanentFailure: any other status below 500, a redirect, or a URL of another origin.
             TransientFailure: throttling, 5xx and broken connections, when no attempt is left.
         """
+        down_for = self._closed_until - self._runtime.clock()
+        if down_for > 0:
+            what = f"{method} {redact_url(url)} to {redact_url(self.base_url)}"
+            failed = f"{self._given_up} requests in a row failed there"
+            raise TransientFailure(f"{what} was not sent: {failed}", retry_after_seconds=down_for)
         repeatable = method in _IDEMPOTENT if idempotent is None else idempotent
         send = self._retrying(repeatable=repeatable, budget_seconds=self._policy.budget_seconds)
-        return send(self._send, method, url, accept, parts)
+        try:
+            response = send(self._send, method, url, accept, parts)
+        except OlError as error:
+            self._given_up = self._given_up + 1 if isinstance(error, NotActedOn | Unanswered) else 0
+            if self._given_up >= self._policy.outage_after:
+                self._closed_until = self._runtime.clock() + self._policy.outage_seconds
+            raise
+        self._given_up = 0
+        return response
 
     def download(self, url: str, destination: Path) -> Download:
         """Stream what an address gives into a file, following redirects; no credential is ever sent along.

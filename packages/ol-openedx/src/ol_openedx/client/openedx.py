@@ -12,7 +12,7 @@ from typing import Any, Self
 from urllib.parse import quote
 
 import httpx
-from ol_core.failures import OlError, PermanentFailure, TransientFailure, UpstreamMissing
+from ol_core.failures import OlError, PermanentFailure, UpstreamMissing
 from ol_core.http import ClientCredentialsAuth, HttpClient, Runtime, drf_pages, failure, read_json, validated
 from pydantic import BaseModel, TypeAdapter
 
@@ -20,8 +20,6 @@ from ol_openedx.client.exports import EXPORT, Exports
 from ol_openedx.client.records import CourseExport, CourseRun, ListedCourse
 
 _VERSIONS_AT_ONCE = 200
-_OUTAGE_AFTER = 3
-"""Outlines in a row that fail for now, before the others are not asked for."""
 
 
 class _Outline(BaseModel):
@@ -119,20 +117,11 @@ class OpenEdxClient:
 
     def _outline_versions(self, courses: Sequence[str]) -> dict[str, str | OlError]:
         versions: dict[str, str | OlError] = {}
-        failures: list[TransientFailure] = []
         for course in courses:
-            if len(failures) == _OUTAGE_AFTER:
-                versions[course] = TransientFailure(f"{course}: not asked for, after {failures[-1]}")
-                continue
             try:
                 versions[course] = self._outline_version(course)
-                failures.clear()
-            except TransientFailure as error:
-                versions[course] = error
-                failures.append(error)
             except OlError as error:
                 versions[course] = error
-                failures.clear()
         return versions
 
     def _outline_version(self, course: str) -> str:

@@ -1,0 +1,138 @@
+"""Lists in pages, against servers that page well, badly, and for ever."""
+
+from collections.abc import Callable
+from itertools import count
+
+import httpx
+import pytest
+from ol_core.failures import PermanentFailure, TransientFailure, UpstreamMissing
+from ol_core.http import HttpClient, Runtime, drf_pages, link_pages
+
+BASE = "https://lms.example/api"
+
+
+def client_of(answer: Callable[[httpx.Request], httpx.Response]) -> HttpClient:
+    return HttpClient(BASE, runtime=Runtime(httpx.MockTransport(answer), lambda _: None))
+
+
+def walk_links(answer: Callable[[httpx.Request], httpx.Response]) -> list[object]:
+    client = client_of(answer)
+    return [one for page in link_pages(client, client.request("GET", "list")) for one in page]
+
+
+def walk_drf(answer: Callable[[httpx.Request], httpx.Response]) -> list[object]:
+    client = client_of(answer)
+    return [one for page in drf_pages(client, client.request("GET", "list")) for one in page]
+
+
+def page_of(request: httpx.Request) -> int:
+    return int(request.url.params.get("page", "1"))
+
+
+@pytest.mark.parametrize("name", ["Link", "link", "LINK"])
+def test_links_are_followed_to_the_end(name: str) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        page = page_of(request)
+        last = f'<{BASE}/list?page=3&a=1,2>; rel="last"'
+        links = f'<{BASE}/list?page={page}>; rel="current", <{BASE}/list?page={page + 1}&per_page=2>; rel="next",{last}'
+        return httpx.Response(200, json=[{"id": page}], headers={name: links} if page < 3 else {})
+
+    assert walk_links(answer) == [{"id": 1}, {"id": 2}, {"id": 3}]
+
+
+def test_a_relative_or_opaque_link_is_followed() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if "page" in request.url.params:
+            return httpx.Response(200, json=[{"page": request.url.params["page"]}])
+        return httpx.Response(200, json=[], headers={"Link": '</api/list?page=bookmark:WzFd>; rel="next"'})
+
+    assert walk_links(answer) == [{"page": "bookmark:WzFd"}]
+
+
+def test_a_link_to_another_origin_is_not_followed() -> None:
+    link = {"Link": '<https://proxy.example/api/list?page=2>; rel="next"'}
+    with pytest.raises(PermanentFailure, match=r"proxy\.example.*another origin than https://lms\.example"):
+        walk_links(lambda _: httpx.Response(200, json=[], headers=link))
+
+
+def test_a_list_that_goes_in_circles_is_a_failure() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        following = page_of(request) % 3 + 1
+        return httpx.Response(200, json=[{}], headers={"Link": f'<{BASE}/list?page={following}>; rel="next"'})
+
+    with pytest.raises(PermanentFailure, match="does not end"):
+        walk_links(answer)
+
+
+def test_a_list_whose_links_nest_for_ever_is_a_failure() -> None:
+    pages = count(2)
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json=[], headers={"Link": f'<{BASE}/list?page={next(pages)}>; rel="next"'})
+
+    with pytest.raises(PermanentFailure, match="there may be 10000"):
+        walk_links(answer)
+
+
+def test_a_failure_on_a_later_page_is_not_the_end_of_the_list() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if page_of(request) == 2:
+            return httpx.Response(404, json={"errors": [{"message": "The specified resource does not exist."}]})
+        return httpx.Response(200, json=[{}], headers={"Link": f'<{BASE}/list?page=2>; rel="next"'})
+
+    with pytest.raises(UpstreamMissing):
+        walk_links(answer)
+
+
+@pytest.mark.parametrize("nested", [True, False])
+def test_next_fields_are_followed(*, nested: bool) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        page = page_of(request)
+        pagination = {"next": f"{BASE}/list?page={page + 1}" if page < 3 else None, "count": 99, "num_pages": 50}
+        results = {"results": [{"id": page}]}
+        return httpx.Response(200, json=results | ({"pagination": pagination} if nested else pagination))
+
+    assert walk_drf(answer) == [{"id": 1}, {"id": 2}, {"id": 3}]
+
+
+def test_an_invalid_page_after_the_last_ends_the_list() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if page_of(request) == 2:
+            text = "Invalid page (2): That page contains no results"
+            return httpx.Response(404, json={"developer_message": text})
+        return httpx.Response(200, json={"results": [{"id": 1}], "pagination": {"next": f"{BASE}/list?page=2"}})
+
+    assert walk_drf(answer) == [{"id": 1}]
+
+
+def test_any_other_404_on_a_later_page_is_a_failure() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if page_of(request) == 2:
+            return httpx.Response(404, json={"developer_message": "gone"})
+        return httpx.Response(200, json={"results": [], "pagination": {"next": f"{BASE}/list?page=2"}})
+
+    with pytest.raises(UpstreamMissing):
+        walk_drf(answer)
+
+
+def test_a_throttled_page_is_asked_for_again() -> None:
+    asked = count(1)
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if page_of(request) == 2 and next(asked) < 3:
+            return httpx.Response(429, json={"developer_message": "Expected available in 1 seconds."})
+        following = f"{BASE}/list?page=2" if page_of(request) == 1 else None
+        return httpx.Response(200, json={"results": [{"id": page_of(request)}], "next": following})
+
+    assert walk_drf(answer) == [{"id": 1}, {"id": 2}]
+
+
+@pytest.mark.parametrize("body", ['{"detail": "maintenance"}', '{"results": [1]}', '{"results": [], "next": 2}'])
+def test_an_answer_of_another_shape_is_never_an_empty_list(body: str) -> None:
+    with pytest.raises(PermanentFailure, match="another shape"):
+        walk_drf(lambda _: httpx.Response(200, text=body, headers={"Content-Type": "application/json"}))
+
+
+def test_a_page_that_was_cut_is_transient() -> None:
+    with pytest.raises(TransientFailure, match="not whole"):
+        walk_links(lambda _: httpx.Response(200, text='[{"id": 1}, {"i', headers={"Content-Type": "application/json"}))
