@@ -66,6 +66,15 @@ def test_an_archive_without_a_course_is_an_error_that_says_so(tree: dict[str, st
         read(pack(tree, root=""))
 
 
+def test_a_course_xml_that_is_a_link_is_named_in_the_error() -> None:
+    """Courses kept in git often have course.xml as a link into `roots/`."""
+    tree = small_course()
+    tree["roots/R1.xml"] = tree.pop("course.xml")
+    link = member("course/course.xml", tarfile.SYMTYPE, linkname="roots/R1.xml")
+    with pytest.raises(ArchiveError, match=r"no course in it.*course/course\.xml is refused: it is no regular file"):
+        read(pack(tree, more=[(link, b"")]))
+
+
 def test_two_courses_at_the_same_depth_are_an_error_that_names_both() -> None:
     tree = {f"{root}/{path}": text for root in ("a", "b") for path, text in small_course().items()}
     with pytest.raises(ArchiveError, match=r"two courses: a/course.xml, b/course.xml"):

@@ -157,7 +157,8 @@ class TestPolicies:
         assert json.loads(str(found.rows["course_policy"][-1]["content"])) == policy
 
     def test_a_surrogate_in_a_policy_can_be_stored(self) -> None:
-        found = read(small_course() | {"policies/R1/policy.json": '{"course/R1": {"display_name": "a\\ud800"}}'})
+        policy = '{"course/R1": {"display_name": "a\\ud800", "language": "[\\"key\\", \\"\\\\ud800\\"]"}}'
+        found = read(small_course() | {"policies/R1/policy.json": policy})
         for row in (found.metadata, *found.rows["course_policy"]):
             json.dumps(row, default=str, ensure_ascii=False).encode()
 

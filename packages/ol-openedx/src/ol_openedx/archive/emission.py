@@ -18,6 +18,7 @@ from ol_openedx.archive.scan import Scan
 from ol_openedx.archive.values import boolean_value
 from ol_openedx.course_key import CourseKey
 
+_DETAIL_CHARACTERS = 500  # names in an archive may be as long as a file
 # Python's own table alone, without the machine's, so that a file has the same type everywhere.
 _CONTENT_TYPES = mimetypes.MimeTypes(filenames=())
 _MORE_CONTENT_TYPES = {
@@ -219,7 +220,7 @@ class Emission:
             "path": finding.path,
             "line": finding.line,
             "reason": finding.reason,
-            "detail": redacted_text(finding.detail),
+            "detail": redacted_text(finding.detail[:_DETAIL_CHARACTERS]),
             "size_bytes": finding.size_bytes,
         }
         self._batches.add("course_quarantine", row)

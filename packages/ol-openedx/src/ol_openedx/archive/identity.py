@@ -27,11 +27,12 @@ class CourseIdentity:
     root: Source
 
 
-def root_prefix(paths: Iterable[str], *, archive: str) -> str:
+def root_prefix(paths: Iterable[str], *, refused: Iterable[str], archive: str) -> str:
     """The folder of the course, empty or ending in `/`: that of the shallowest course.xml, else library.xml.
 
     Args:
         paths: The archive's course.xml and library.xml files at depth 0 and 1.
+        refused: Such files that are links or otherwise refused: what the error may have to explain.
         archive: Name for the error.
 
     Raises:
@@ -46,7 +47,8 @@ def root_prefix(paths: Iterable[str], *, archive: str) -> str:
         if rivals := [path for path in others if path.count("/") == first.count("/")]:
             raise ArchiveError(archive, f"two courses: {', '.join([first, *rivals])}; an archive holds one, {_VALID}")
         return first.removesuffix(name)
-    raise ArchiveError(archive, f"no course in it; valid is {_VALID}")
+    hint = "".join(f"; {path} is refused: it is no regular file" for path in refused)
+    raise ArchiveError(archive, f"no course in it; valid is {_VALID}{hint}")
 
 
 def identify(files: CourseFiles, *, archive: str) -> CourseIdentity:

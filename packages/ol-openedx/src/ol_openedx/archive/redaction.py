@@ -9,6 +9,8 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 
+from ol_openedx.archive.values import storable
+
 _SECRET_NAME = re.compile(
     r"passport|secret|passw|credential|token|giturl|git_url|remote_gradebook|authorization"
     r"|(?:api|access|private|consumer|shared|lti|client|auth|secret|encryption)[_-]?key|^key$",
@@ -56,7 +58,7 @@ def redacted_text(text: str) -> str:
         return text
     if text.lstrip()[:1] in ("{", "["):
         try:
-            return json.dumps(without_secrets(json.loads(text)), ensure_ascii=False)
+            return storable(json.dumps(without_secrets(json.loads(text)), ensure_ascii=False))
         except (ValueError, RecursionError):
             pass
     return _SECRET_TEXT.sub(_replacement, text)

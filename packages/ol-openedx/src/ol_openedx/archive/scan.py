@@ -69,7 +69,8 @@ class Scan:
             ArchiveError: No course, or two.
         """
         roots = [path for path in (*self.definitions, *self.problems) if _is_root_file(path)]
-        prefix = root_prefix(roots, archive=self.name)
+        refused = (entry.path for entry in self.inventory if entry.reason and _is_root_file(entry.path))
+        prefix = root_prefix(roots, refused=refused, archive=self.name)
         below = len(prefix)
         return prefix, CourseFiles(
             definitions={path[below:]: root for path, root in self.definitions.items() if path.startswith(prefix)},
