@@ -14,13 +14,14 @@ def defs() -> dg.Definitions:
     """Build the location from the environment in force; the only file it may read is the environment's."""
     environment = load_environment()
     steps = canvas_assets()
+    jobs = {
+        step: dg.define_asset_job(f"canvas_{step}", selection=dg.AssetSelection.assets(*assets.keys))
+        for step, assets in steps.items()
+    }
     return dg.Definitions(
         assets=list(steps.values()),
-        jobs=[
-            dg.define_asset_job(f"canvas_{step}", selection=dg.AssetSelection.assets(*assets.keys))
-            for step, assets in steps.items()
-        ],
-        sensors=[sweep_sensor(), follow_sensor()],
+        jobs=list(jobs.values()),
+        sensors=[sweep_sensor(jobs), follow_sensor(jobs)],
         resources={**shared_resources(environment), "canvas_api": canvas_api(environment)},
         executor=dg.in_process_executor,
     )

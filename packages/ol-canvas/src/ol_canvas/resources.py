@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from ol_core.environment import CanvasInstance, Environment
+from ol_core.environment import Environment, SecretRef
 from ol_core.secrets import Secrets, secrets_resource
 from pydantic import Field
 
@@ -14,16 +14,24 @@ if TYPE_CHECKING:
 class CanvasApiClientFactory(dg.ConfigurableResource[Any]):
     """Makes a client of Canvas; its token is read when a client is made."""
 
-    instance: CanvasInstance = Field(description="Canvas: address, account, secret reference.")
+    url: str = Field(description="Address of Canvas.")
+    account_id: int = Field(description="Account whose courses are read.")
+    access_token: str = Field(description="Where the access token is, as path#key.")
     secrets: dg.ResourceDependency[Secrets]
 
     def client(self) -> "CanvasClient":
         """Return a client; close it, or use it as a context manager."""
         from ol_canvas.client import CanvasClient
 
-        return CanvasClient(str(self.instance.url), self.secrets.get(self.instance.access_token))
+        return CanvasClient(self.url, self.secrets.get(SecretRef.parse(self.access_token)))
 
 
 def canvas_api(environment: Environment) -> CanvasApiClientFactory:
     """Build the `canvas_api` resource of an environment."""
-    return CanvasApiClientFactory(instance=environment.canvas, secrets=secrets_resource(environment))
+    canvas = environment.canvas
+    return CanvasApiClientFactory(
+        url=str(canvas.url),
+        account_id=canvas.account_id,
+        access_token=str(canvas.access_token),
+        secrets=secrets_resource(environment),
+    )

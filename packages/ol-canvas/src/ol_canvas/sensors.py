@@ -1,9 +1,10 @@
 """Sensors of Canvas: one asks the source, one brings what follows from it up to date."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from ol_core.desired_state import DATA_VERSION_TAG, changed, held_versions, in_flight, run_requests
+from ol_core.desired_state import DATA_VERSION_TAG, changed, held_versions, run_requests
 
 from ol_canvas.assets.content import LAST_TABLE, wanted_raw
 from ol_canvas.assets.keys import COURSE_CONTENT, COURSES_TABLE, PARTITIONS, WEBHOOK, raw
@@ -12,16 +13,19 @@ from ol_canvas.resources import CanvasApiClientFactory
 if TYPE_CHECKING:
     from ol_canvas.sweep import Sweep
 
+Jobs = Mapping[str, Any]
+"""The jobs by step; Dagster does not export the type of what `define_asset_job` returns."""
+
 SWEEP_SECONDS = 3600
 FOLLOW_SECONDS = 60
 
 
-def sweep_sensor() -> dg.SensorDefinition:
+def sweep_sensor(jobs: Jobs) -> dg.SensorDefinition:
     """Build the sensor that asks Canvas what it has and requests the courses that moved."""
 
     @dg.sensor(
         name="canvas_sweep",
-        job_names=["canvas_courses", "canvas_course_export"],
+        jobs=[jobs["courses"], jobs["course_export"]],
         minimum_interval_seconds=SWEEP_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Asks Canvas for its courses and requests those whose metadata moved.",
@@ -30,7 +34,7 @@ def sweep_sensor() -> dg.SensorDefinition:
         from ol_canvas.sweep import sweep
 
         with canvas_api.client() as client:
-            found = sweep(client, canvas_api.instance.account_id)
+            found = sweep(client, canvas_api.account_id)
         for course, error in found.unreadable.items():
             context.log.warning("course %s: its version is unknown: %s", course, error)
         known = context.instance.get_dynamic_partitions(str(PARTITIONS.name))
@@ -44,19 +48,20 @@ def sweep_sensor() -> dg.SensorDefinition:
 
 
 def _requests(instance: dg.DagsterInstance, found: "Sweep", partitions: list[str]) -> list[dg.RunRequest]:
-    requests: list[dg.RunRequest] = []
-    if changed(instance, COURSES_TABLE, {"": found.digest}) and not in_flight(instance, "canvas_courses"):
-        requests.append(dg.RunRequest(job_name="canvas_courses"))
+    listing = changed(instance, COURSES_TABLE, {"": found.digest})
     moved = changed(instance, COURSE_CONTENT, found.versions)
-    return [*requests, *run_requests(instance, "canvas_course_export", moved, partitions)]
+    return [
+        *run_requests(instance, "canvas_courses", listing),
+        *run_requests(instance, "canvas_course_export", moved, partitions),
+    ]
 
 
-def follow_sensor() -> dg.SensorDefinition:
+def follow_sensor(jobs: Jobs) -> dg.SensorDefinition:
     """Build the sensor that requests what is behind the cartridges held; it asks nobody but Dagster."""
 
     @dg.sensor(
         name="canvas_follow",
-        job_names=["canvas_raw_tables", "canvas_course_content_webhook"],
+        jobs=[jobs["raw_tables"], jobs["course_content_webhook"]],
         minimum_interval_seconds=FOLLOW_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Requests what is behind the cartridges held: raw tables and webhooks.",

@@ -4,11 +4,11 @@ Canvas states no version of a course's content. Its metadata (files, pages, assi
 times of change) costs a handful of cheap calls and moves when content moves, so its digest is the version wanted.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from ol_core.desired_state import as_version
 from ol_core.failures import OlError, TransientFailure
 
 from ol_canvas.client import CanvasClient, CanvasCourse
@@ -44,7 +44,7 @@ def list_courses(client: CanvasClient, account_id: int) -> list[CanvasCourse]:
 
 def list_digest(courses: Sequence[CanvasCourse]) -> str:
     """Return the version of a list of courses."""
-    return hashlib.sha256(repr(list(courses)).encode()).hexdigest()
+    return as_version(repr(list(courses)))
 
 
 def sweep(client: CanvasClient, account_id: int) -> Sweep:
@@ -68,6 +68,6 @@ def sweep(client: CanvasClient, account_id: int) -> Sweep:
 def version_of(client: CanvasClient, course_id: str) -> str | OlError:
     """Return the digest of a course's metadata, or why it cannot be read."""
     try:
-        return client.course_metadata(course_id).digest
+        return as_version(client.course_metadata(course_id).digest)
     except OlError as error:
         return error

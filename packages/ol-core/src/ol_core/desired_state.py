@@ -4,6 +4,8 @@ Nothing here remembers events. Held versions and failed attempts are read from w
 restart or a run started by hand can neither lose an update nor repeat a run for ever.
 """
 
+import hashlib
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
@@ -25,7 +27,17 @@ MAX_ATTEMPTS = 3
 """Attempts for one (partition, wanted version) where failures are transient; a permanent failure is not tried again."""
 
 _PAGE = 1000
+_VERSION = re.compile(r"[A-Za-z0-9_.-]{1,63}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _UNFINISHED = [status for status in dg.DagsterRunStatus if status.value not in ("SUCCESS", "FAILURE", "CANCELED")]
+
+
+def as_version(text: str) -> str:
+    """Return a version that Dagster takes as a tag's value: the text itself, or a digest of it."""
+    if _VERSION.fullmatch(text):
+        return text
+    digest = text if _SHA256.fullmatch(text) else hashlib.sha256(text.encode()).hexdigest()
+    return digest[:40]
 
 
 def latest_by_partition(instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> dict[str, dg.AssetMaterialization]:
@@ -77,14 +89,14 @@ def failed_attempts(instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> dic
         cursor = page.cursor
 
 
-def changed(instance: dg.DagsterInstance, asset_key: dg.AssetKey, wanted: Mapping[str, str]) -> list[str]:
-    """Return the partitions to request, in the order of `wanted`."""
+def changed(instance: dg.DagsterInstance, asset_key: dg.AssetKey, wanted: Mapping[str, str]) -> dict[str, str]:
+    """Return the part of `wanted` to request: what is not held at that version and has attempts left."""
     held = held_versions(instance, asset_key)
-    behind = [partition for partition, version in wanted.items() if held.get(partition) != version]
+    behind = {partition: version for partition, version in wanted.items() if held.get(partition) != version}
     if not behind:
-        return []
+        return {}
     attempts = failed_attempts(instance, asset_key)
-    return [partition for partition in behind if _may_try(attempts.get((partition, wanted[partition]), []))]
+    return {item[0]: item[1] for item in behind.items() if _may_try(attempts.get(item, []))}
 
 
 def _may_try(errors: Sequence[str]) -> bool:
@@ -102,13 +114,23 @@ def contiguous_ranges(partitions: Sequence[str], all_partitions: Sequence[str]) 
 
 
 def run_requests(
-    instance: dg.DagsterInstance, job_name: str, partitions: Sequence[str], all_partitions: Sequence[str]
+    instance: dg.DagsterInstance, job_name: str, wanted: Mapping[str, str], all_partitions: Sequence[str] = ("",)
 ) -> Iterator[dg.RunRequest]:
-    """Yield a run for each contiguous stretch of partitions; none while a run of the job is unfinished."""
-    if not partitions or in_flight(instance, job_name):
+    """Yield a run for each contiguous stretch of the wanted partitions; none while a run of the job is unfinished.
+
+    A run that dies without saying which partition was to blame counts against its whole stretch.
+    """
+    if not wanted or in_flight(instance, job_name):
         return
-    for first, last in contiguous_ranges(partitions, all_partitions):
-        tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
+    order = [partition for partition in all_partitions if partition in wanted]
+    for first, last in contiguous_ranges(order, all_partitions):
+        stretch = order[order.index(first) : order.index(last) + 1]
+        tags = {WANTED_VERSION_TAG: as_version(repr([(partition, wanted[partition]) for partition in stretch]))}
+        failed = dg.RunsFilter(job_name=job_name, tags=tags, statuses=[dg.DagsterRunStatus.FAILURE])
+        if instance.get_runs_count(failed) >= MAX_ATTEMPTS:
+            continue
+        if first:
+            tags |= {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
         yield dg.RunRequest(job_name=job_name, tags=tags)
 
 

@@ -36,6 +36,12 @@ class SecretRef(_Section):
     def __str__(self) -> str:
         return f"{self.path}#{self.key}"
 
+    @classmethod
+    def parse(cls, text: str) -> "SecretRef":
+        """Read `path#key`, as a reference is written in a resource's configuration."""
+        path, _, key = text.rpartition("#")
+        return cls(path=path, key=key)
+
 
 class SecretsBackend(_Section):
     """Where secrets are read from."""

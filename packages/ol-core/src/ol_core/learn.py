@@ -6,7 +6,14 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from ol_core.desired_state import DATA_VERSION_TAG, WANTED_VERSION_TAG, held_versions, latest_by_partition, recorded
+from ol_core.desired_state import (
+    DATA_VERSION_TAG,
+    WANTED_VERSION_TAG,
+    as_version,
+    held_versions,
+    latest_by_partition,
+    recorded,
+)
 from ol_core.environment import Environment, SecretRef
 from ol_core.failures import OlError, PermanentFailure, UpstreamMissing
 from ol_core.secrets import Secrets, secrets_resource
@@ -17,7 +24,7 @@ class LearnApi(dg.ConfigurableResource[Any]):
     """Delivers signed webhooks."""
 
     url: str = Field(description="Address of the receiver.")
-    secret: SecretRef = Field(description="Where the shared secret of the signature is.")
+    secret: str = Field(description="Where the shared secret of the signature is, as path#key.")
     writable: bool = Field(description="Whether this environment may tell this receiver anything.")
     secrets: dg.ResourceDependency[Secrets]
 
@@ -29,7 +36,7 @@ class LearnApi(dg.ConfigurableResource[Any]):
         """
         if not self.writable:
             raise PermanentFailure(f"the environment does not declare {self.url} writable; refused to deliver")
-        return WebhookClient(self.url, self.secrets.get(self.secret))
+        return WebhookClient(self.url, self.secrets.get(SecretRef.parse(self.secret)))
 
 
 def learn_api(environment: Environment) -> LearnApi:
@@ -37,7 +44,7 @@ def learn_api(environment: Environment) -> LearnApi:
     receiver = environment.learn
     return LearnApi(
         url=str(receiver.url),
-        secret=receiver.secret,
+        secret=str(receiver.secret),
         writable=receiver.writable,
         secrets=secrets_resource(environment),
     )
@@ -111,5 +118,5 @@ def _event(key: dg.AssetKey, partition: str, version: str, delivery: Delivery) -
         key,
         partition=partition,
         metadata={"state": delivery.state, "status": delivery.status, "delivery_id": delivery.delivery_id},
-        tags={DATA_VERSION_TAG: delivery.delivery_id, WANTED_VERSION_TAG: version},
+        tags={DATA_VERSION_TAG: as_version(delivery.delivery_id), WANTED_VERSION_TAG: version},
     )

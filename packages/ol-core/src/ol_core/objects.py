@@ -18,7 +18,7 @@ from urllib.parse import quote
 import dagster as dg
 from pydantic import Field
 
-from ol_core.desired_state import DATA_VERSION_TAG, latest_by_partition
+from ol_core.desired_state import DATA_VERSION_TAG, as_version, latest_by_partition
 from ol_core.failures import OlError, PermanentFailure, TransientFailure, UpstreamMissing
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class FileObjectIOManager(dg.ConfigurableIOManager):
 
     def put_by_checksum(self, source: Path, *, asset_key: dg.AssetKey, partition: str) -> FileObject:
         """Store a local file under its checksum; see `put`."""
-        version = _checksum(source)[1]
+        version = as_version(_checksum(source)[1])
         key = object_key(asset_key, partition, version, "".join(source.suffixes))
         return self.put(source, key=key, version=version)
 

@@ -37,21 +37,21 @@ def test_what_was_never_held_or_moved_is_requested(instance: dg.DagsterInstance)
     materialize(instance, "same", "1")
     materialize(instance, "moved", "1")
 
-    assert changed(instance, KEY, {"same": "1", "moved": "2", "new": "1"}) == ["moved", "new"]
+    assert changed(instance, KEY, {"same": "1", "moved": "2", "new": "1"}) == {"moved": "2", "new": "1"}
 
 
 def test_only_the_newest_materialization_counts(instance: dg.DagsterInstance) -> None:
     materialize(instance, "a", "1")
     materialize(instance, "a", "2")
 
-    assert changed(instance, KEY, {"a": "1"}) == ["a"]
+    assert changed(instance, KEY, {"a": "1"}) == {"a": "1"}
 
 
 def test_a_permanent_failure_is_not_tried_again_until_the_version_moves(instance: dg.DagsterInstance) -> None:
     fail(instance, "a", "1", PermanentFailure("corrupt"))
 
-    assert changed(instance, KEY, {"a": "1"}) == []
-    assert changed(instance, KEY, {"a": "2"}) == ["a"]
+    assert changed(instance, KEY, {"a": "1"}) == {}
+    assert changed(instance, KEY, {"a": "2"}) == {"a": "2"}
 
 
 def test_transient_failures_are_tried_again_within_a_budget(instance: dg.DagsterInstance) -> None:
@@ -74,11 +74,11 @@ def test_a_run_takes_a_contiguous_stretch(partitions: list[str], ranges: list[tu
 
 
 def test_nothing_is_requested_while_a_run_of_the_job_is_unfinished(instance: dg.DagsterInstance) -> None:
-    assert len(list(run_requests(instance, JOB, ["a"], ["a"]))) == 1
+    assert len(list(run_requests(instance, JOB, {"a": "1"}, ["a"]))) == 1
 
     instance.add_run(dg.DagsterRun(job_name=JOB, run_id="00000000-0000-4000-8000-000000000001", status=_STARTED))
 
-    assert list(run_requests(instance, JOB, ["a"], ["a"])) == []
+    assert list(run_requests(instance, JOB, {"a": "1"}, ["a"])) == []
 
 
 _STARTED = dg.DagsterRunStatus.STARTED
@@ -108,7 +108,7 @@ def test_a_bad_partition_fails_the_run_and_costs_the_others_nothing(instance: dg
 
     assert not result.success
     assert instance.get_materialized_partitions(KEY) == {"a", "c"}
-    assert changed(instance, KEY, {"a": "1", "bad": "1", "c": "1"}) == []
+    assert changed(instance, KEY, {"a": "1", "bad": "1", "c": "1"}) == {}
     (failure,) = [event.step_failure_data for event in result.all_events if event.is_step_failure]
     assert failure.user_failure_data is not None
     assert "1 of 3 partitions failed" in str(failure.user_failure_data.description)

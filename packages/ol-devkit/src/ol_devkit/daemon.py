@@ -87,7 +87,9 @@ def _round(
     instance: dg.DagsterInstance, name: str, definitions: dg.Definitions, on_start: Callable[[str, str], None]
 ) -> Iterator[FinishedRun | FailedTick]:
     for sensor in definitions.sensors or []:
-        context = dg.build_sensor_context(instance=instance, sensor_name=sensor.name, definitions=definitions)
+        context = dg.build_sensor_context(
+            instance=instance, sensor_name=sensor.name, definitions=definitions, resources=definitions.resources
+        )
         try:
             with context:
                 tick = sensor.evaluate_tick(context)
@@ -99,8 +101,9 @@ def _round(
         for change in tick.dynamic_partitions_requests or []:
             instance.add_dynamic_partitions(change.partitions_def_name, list(change.partition_keys))
         for request in tick.run_requests or []:
-            on_start(name, str(request.job_name))
-            yield _execute(instance, name, definitions, request)
+            named = request if request.job_name else request.with_replaced_attrs(job_name=sensor.job_name)
+            on_start(name, str(named.job_name))
+            yield _execute(instance, name, definitions, named)
 
 
 def _execute(

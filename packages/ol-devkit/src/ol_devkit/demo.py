@@ -5,6 +5,7 @@ import sys
 import tempfile
 import time
 import warnings
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import click
@@ -19,6 +20,8 @@ from ol_devkit.sandbox import CampusChoice, sandbox
 from ol_devkit.summary import Summary, summarize
 
 DEFAULT_COURSES = 6
+LOG_NAME = "demo.log"
+"""What the runs print, such as dbt's own log; below the data folder."""
 
 
 def run_demo(choice: CampusChoice, *, data_dir: Path | None, as_json: bool) -> None:
@@ -26,18 +29,19 @@ def run_demo(choice: CampusChoice, *, data_dir: Path | None, as_json: bool) -> N
     warnings.filterwarnings("ignore", message=".*is currently in (beta|preview)")
     started = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="ol-demo-")) if data_dir is None else data_dir.absolute()
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
     console.print(f"[bold]ol demo[/] in {folder}")
     content = choice.remembered(folder).content(DEFAULT_COURSES)
     with sandbox(folder, content) as campus, console.status("loading the installed code locations") as status:
         locations = code_locations.load(code_locations.installed())
         with dg.DagsterInstance.get() as instance:
             outcomes = []
-            for outcome in run_until_quiet(
-                instance, locations, lambda location, job: status.update(f"{location}: {job}")
-            ):
-                _report(console, outcome)
-                outcomes.append(outcome)
+            with (folder / LOG_NAME).open("a", encoding="utf-8") as log, redirect_stdout(log):  # dbt talks a lot
+                for outcome in run_until_quiet(
+                    instance, locations, lambda location, job: status.update(f"{location}: {job}")
+                ):
+                    _report(console, outcome)
+                    outcomes.append(outcome)
             status.update("adding up")
             summary = summarize(Summary(data_dir=str(folder)), instance, locations, outcomes)
     _complete(summary, campus, folder, time.monotonic() - started)
@@ -68,6 +72,7 @@ def _complete(summary: Summary, campus: Campus, folder: Path, seconds: float) ->
         "tables": str(folder / "tables"),
         "warehouse": str(folder / "warehouse.duckdb"),
         "dagster_home": str(folder / "dagster"),
+        "log": str(folder / LOG_NAME),
     }
 
 

@@ -25,11 +25,12 @@ def defs() -> dg.Definitions:
 def _deployment(name: str, *, webhook_source: str) -> dg.Definitions:
     keys = DeploymentAssets(name)
     steps = deployment_assets(keys, webhook_source=webhook_source)
+    jobs = {
+        step: dg.define_asset_job(keys.name(step), selection=dg.AssetSelection.assets(*assets.keys))
+        for step, assets in steps.items()
+    }
     return dg.Definitions(
         assets=list(steps.values()),
-        jobs=[
-            dg.define_asset_job(keys.name(step), selection=dg.AssetSelection.assets(*assets.keys))
-            for step, assets in steps.items()
-        ],
-        sensors=[sweep_sensor(keys), follow_sensor(keys)],
+        jobs=list(jobs.values()),
+        sensors=[sweep_sensor(keys, jobs), follow_sensor(keys, jobs)],
     )

@@ -1,25 +1,29 @@
 """Sensors of a deployment: one asks the source, one brings what follows from it up to date."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import dagster as dg
-from ol_core.desired_state import DATA_VERSION_TAG, changed, held_versions, in_flight, run_requests
+from ol_core.desired_state import DATA_VERSION_TAG, changed, held_versions, run_requests
 
 from ol_openedx.assets.content import LAST_KIND, wanted_processed, wanted_raw
 from ol_openedx.assets.keys import DeploymentAssets
 from ol_openedx.resources import OpenEdxApiClientFactory
 from ol_openedx.sweep import Sweep, sweep
 
+Jobs = Mapping[str, Any]
+"""A deployment's jobs by step; Dagster does not export the type of what `define_asset_job` returns."""
+
 SWEEP_SECONDS = 3600
 FOLLOW_SECONDS = 60
 
 
-def sweep_sensor(keys: DeploymentAssets) -> dg.SensorDefinition:
+def sweep_sensor(keys: DeploymentAssets, jobs: Jobs) -> dg.SensorDefinition:
     """Build the sensor that asks a deployment what it has and requests the course runs that moved."""
 
     @dg.sensor(
         name=keys.name("sweep"),
-        job_names=[keys.name("course_runs"), keys.name("course_xml")],
+        jobs=[jobs["course_runs"], jobs["course_xml"]],
         minimum_interval_seconds=SWEEP_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=f"Asks {keys.deployment} for its course runs and requests those whose version moved.",
@@ -42,15 +46,15 @@ def sweep_sensor(keys: DeploymentAssets) -> dg.SensorDefinition:
 def _requests(
     instance: dg.DagsterInstance, keys: DeploymentAssets, found: Sweep, partitions: Sequence[str]
 ) -> list[dg.RunRequest]:
-    requests: list[dg.RunRequest] = []
-    listing = keys.name("course_runs")
-    if changed(instance, keys.course_runs, {"": found.digest}) and not in_flight(instance, listing):
-        requests.append(dg.RunRequest(job_name=listing))
+    listing = changed(instance, keys.course_runs, {"": found.digest})
     moved = changed(instance, keys.course_xml, found.versions)
-    return [*requests, *run_requests(instance, keys.name("course_xml"), moved, partitions)]
+    return [
+        *run_requests(instance, keys.name("course_runs"), listing),
+        *run_requests(instance, keys.name("course_xml"), moved, partitions),
+    ]
 
 
-def follow_sensor(keys: DeploymentAssets) -> dg.SensorDefinition:
+def follow_sensor(keys: DeploymentAssets, jobs: Jobs) -> dg.SensorDefinition:
     """Build the sensor that requests what is behind the archives held; it asks nobody but Dagster."""
     steps = {
         "processed_data": (keys.processed(LAST_KIND), wanted_processed),
@@ -60,7 +64,7 @@ def follow_sensor(keys: DeploymentAssets) -> dg.SensorDefinition:
 
     @dg.sensor(
         name=keys.name("follow"),
-        job_names=[keys.name(step) for step in steps],
+        jobs=[jobs[step] for step in steps],
         minimum_interval_seconds=FOLLOW_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=f"Requests what is behind the archives of {keys.deployment}: processed data, raw tables, webhooks.",

@@ -1,9 +1,9 @@
 """What a deployment has, and at which version."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ol_core.desired_state import as_version
 from ol_core.failures import OlError, TransientFailure
 
 from ol_openedx.client import CourseRun, OpenEdxClient
@@ -27,7 +27,7 @@ class Sweep:
     def digest(self) -> str:
         """Version of the whole answer."""
         content = repr([(run, self.versions.get(run.course_id)) for run in self.runs])
-        return hashlib.sha256(content.encode()).hexdigest()
+        return as_version(content)
 
 
 def sweep(client: OpenEdxClient) -> Sweep:
@@ -43,5 +43,5 @@ def sweep(client: OpenEdxClient) -> Sweep:
     if runs and len(unreadable) == len(runs):
         course, error = next(iter(unreadable.items()))
         raise TransientFailure(f"no version of any of {len(runs)} course runs can be read; {course}: {error}")
-    versions = {course: answer for course, answer in answers.items() if isinstance(answer, str)}
+    versions = {course: as_version(answer) for course, answer in answers.items() if isinstance(answer, str)}
     return Sweep(runs=runs, versions=versions, unreadable=unreadable)

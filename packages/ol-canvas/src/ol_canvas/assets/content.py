@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from ol_core.desired_state import DATA_VERSION_TAG, WANTED_VERSION_TAG, held_versions, recorded
+from ol_core.desired_state import DATA_VERSION_TAG, WANTED_VERSION_TAG, as_version, held_versions, recorded
 from ol_core.failures import OlError, UpstreamMissing
 from ol_core.objects import FileObjectIOManager
 from ol_core.tables import RawTableIOManager
@@ -46,7 +46,7 @@ def raw_tables() -> dg.AssetsDefinition:
     """Build the raw tables of the courses' content."""
 
     @dg.multi_asset(
-        name="canvas_raw_tables",
+        name="canvas_write_raw_tables",
         specs=[
             dg.AssetSpec(
                 raw(table),
@@ -63,7 +63,9 @@ def raw_tables() -> dg.AssetsDefinition:
         backfill_policy=EACH_RUN_MANY_PARTITIONS,
     )
     def raw_table_assets(
-        context: dg.AssetExecutionContext, io_manager: FileObjectIOManager, raw_table_io_manager: RawTableIOManager
+        context: dg.AssetExecutionContext,
+        io_manager: dg.ResourceParam[FileObjectIOManager],
+        raw_table_io_manager: dg.ResourceParam[RawTableIOManager],
     ) -> Iterator[dg.AssetMaterialization | dg.AssetObservation]:
         wanted = wanted_raw(context.instance)
         with tempfile.TemporaryDirectory() as folder:
@@ -124,7 +126,7 @@ class _Spool:
 
         file = self._file(course, table)
         pq.write_table(pa.Table.from_pylist(rows, schema=table_schema(table)), file)
-        return hashlib.sha256(file.read_bytes()).hexdigest()
+        return as_version(hashlib.sha256(file.read_bytes()).hexdigest())
 
     def _file(self, course: str, table: str) -> Path:
         return self.folder / f"{course}.{table}.parquet"

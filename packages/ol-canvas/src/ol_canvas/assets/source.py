@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from ol_core.desired_state import WANTED_VERSION_TAG, recorded
+from ol_core.desired_state import WANTED_VERSION_TAG, as_version, recorded
 from ol_core.failures import OlError
 from ol_core.objects import FileObject, FileObjectIOManager, materialization, object_key
 from ol_core.tables import RawTableIOManager
@@ -46,12 +46,12 @@ def courses() -> dg.AssetsDefinition:
         description="One row a course of the Canvas account, as its API lists them.",
     )
     def courses_asset(
-        canvas_api: CanvasApiClientFactory, raw_table_io_manager: RawTableIOManager
+        canvas_api: CanvasApiClientFactory, raw_table_io_manager: dg.ResourceParam[RawTableIOManager]
     ) -> dg.MaterializeResult[Any]:
         from ol_canvas.sweep import list_courses, list_digest
 
         with canvas_api.client() as client:
-            found = list_courses(client, canvas_api.instance.account_id)
+            found = list_courses(client, canvas_api.account_id)
         for table in COURSE_TABLES:  # the models read every table, also where no course has been exported yet
             raw_table_io_manager.ensure(table, table_schema(table))
         return dg.MaterializeResult(
@@ -85,7 +85,7 @@ def course_export() -> dg.AssetsDefinition:
     """Build the assets that export courses and keep their cartridges and metadata."""
 
     @dg.multi_asset(
-        name="canvas_course_export",
+        name="canvas_export_courses",
         specs=[
             dg.AssetSpec(
                 key,
@@ -113,7 +113,9 @@ def course_export() -> dg.AssetsDefinition:
         backfill_policy=EACH_RUN_MANY_PARTITIONS,
     )
     def course_export_assets(
-        context: dg.AssetExecutionContext, canvas_api: CanvasApiClientFactory, io_manager: FileObjectIOManager
+        context: dg.AssetExecutionContext,
+        canvas_api: CanvasApiClientFactory,
+        io_manager: dg.ResourceParam[FileObjectIOManager],
     ) -> Iterator[dg.AssetMaterialization | dg.AssetObservation]:
         courses = list(context.partition_keys)
         with (
@@ -152,7 +154,7 @@ class _Exporter:
     def export(self, course: str) -> _Export | OlError:
         try:
             metadata = self.client.course_metadata(course)
-            self.wanted[course] = metadata.digest
+            self.wanted[course] = as_version(metadata.digest)
             destination = self.folder / f"{course}.imscc"
             self.client.export_course(course, destination, deadline_seconds=_DEADLINE_SECONDS)
         except OlError as error:
@@ -167,7 +169,7 @@ class _Exporter:
     def _stored(self, course: str, cartridge: Path, metadata: "CourseMetadata") -> _Export:
         content = read_cartridge(cartridge, name=course, course_id=course)
         document = metadata.to_json()
-        version = content_version(content.content_digest, published=_published(metadata), metadata=document)
+        version = as_version(content_version(content.content_digest, published=_published(metadata), metadata=document))
         beside = self.folder / f"{course}.metadata.json"
         beside.write_text(json.dumps(document, indent=1, sort_keys=True), encoding="utf-8")
         kept = [
@@ -175,7 +177,7 @@ class _Exporter:
             for file, suffix in ((cartridge, ".imscc"), (beside, ".metadata.json"))
         ]
         counts = {kind: len(document[kind]) for kind in ("files", "pages", "assignments", "modules")}
-        return _Export(wanted=metadata.digest, cartridge=kept[0], metadata=kept[1], counts=counts)
+        return _Export(wanted=self.wanted[course], cartridge=kept[0], metadata=kept[1], counts=counts)
 
 
 def _published(metadata: "CourseMetadata") -> set[str]:

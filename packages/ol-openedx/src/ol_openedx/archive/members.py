@@ -107,7 +107,7 @@ class ArchiveMembers:
         if header.size < 0 or header.size > self._limits.member_bytes:
             raise ArchiveError(
                 self._name,
-                f"{header.size} bytes are beyond the limit member_bytes={self._limits.member_bytes}",
+                f"{header.size} bytes are not within the limit member_bytes={self._limits.member_bytes}",
                 member=shown,
             )
         if problem := _name_problem(header.name):

@@ -50,7 +50,7 @@ def processed_data(keys: DeploymentAssets) -> dg.AssetsDefinition:
     """Build the assets that read each archive once and keep what is in it as Parquet."""
 
     @dg.multi_asset(
-        name=keys.name("processed_data"),
+        name=keys.name("read_archives"),
         specs=[
             dg.AssetSpec(
                 keys.processed(kind),
@@ -67,7 +67,7 @@ def processed_data(keys: DeploymentAssets) -> dg.AssetsDefinition:
         backfill_policy=EACH_RUN_MANY_PARTITIONS,
     )
     def processed_data_assets(
-        context: dg.AssetExecutionContext, io_manager: FileObjectIOManager
+        context: dg.AssetExecutionContext, io_manager: dg.ResourceParam[FileObjectIOManager]
     ) -> Iterator[dg.AssetMaterialization | dg.AssetObservation]:
         courses = list(context.partition_keys)
         archives = io_manager.paths(context.instance, keys.course_xml)
@@ -93,7 +93,7 @@ def raw_tables(keys: DeploymentAssets) -> dg.AssetsDefinition:
     """Build the raw tables of a deployment's course content; each is replaced course run by course run."""
 
     @dg.multi_asset(
-        name=keys.name("raw_tables"),
+        name=keys.name("write_raw_tables"),
         specs=[
             dg.AssetSpec(
                 keys.raw(kind),
@@ -110,7 +110,9 @@ def raw_tables(keys: DeploymentAssets) -> dg.AssetsDefinition:
         backfill_policy=EACH_RUN_MANY_PARTITIONS,
     )
     def raw_table_assets(
-        context: dg.AssetExecutionContext, io_manager: FileObjectIOManager, raw_table_io_manager: RawTableIOManager
+        context: dg.AssetExecutionContext,
+        io_manager: dg.ResourceParam[FileObjectIOManager],
+        raw_table_io_manager: dg.ResourceParam[RawTableIOManager],
     ) -> Iterator[dg.AssetMaterialization]:
         wanted = wanted_raw(context.instance, keys)
         courses = [course for course in context.partition_keys if course in wanted]

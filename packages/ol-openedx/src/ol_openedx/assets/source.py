@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from ol_core.desired_state import WANTED_VERSION_TAG, recorded
+from ol_core.desired_state import WANTED_VERSION_TAG, as_version, recorded
 from ol_core.failures import OlError
 from ol_core.objects import FileObject, FileObjectIOManager, materialization, object_key
 from ol_core.tables import RawTableIOManager
@@ -34,7 +34,7 @@ def course_runs(keys: DeploymentAssets) -> dg.AssetsDefinition:
         description=f"One row a course run of {keys.deployment}, as its LMS lists it, with its content's version.",
     )
     def course_runs_asset(
-        openedx_api: OpenEdxApiClientFactory, raw_table_io_manager: RawTableIOManager
+        openedx_api: OpenEdxApiClientFactory, raw_table_io_manager: dg.ResourceParam[RawTableIOManager]
     ) -> dg.MaterializeResult[Any]:
         with openedx_api.client(keys.deployment) as client:
             found = sweep(client)
@@ -68,12 +68,14 @@ def course_xml(keys: DeploymentAssets) -> dg.AssetsDefinition:
         ),
     )
     def course_xml_asset(
-        context: dg.AssetExecutionContext, openedx_api: OpenEdxApiClientFactory, io_manager: FileObjectIOManager
+        context: dg.AssetExecutionContext,
+        openedx_api: OpenEdxApiClientFactory,
+        io_manager: dg.ResourceParam[FileObjectIOManager],
     ) -> Iterator[dg.AssetMaterialization | dg.AssetObservation]:
         courses = list(context.partition_keys)
         with openedx_api.client(keys.deployment) as client, tempfile.TemporaryDirectory() as folder:
             versions = client.course_versions(courses)
-            wanted = {course: version for course, version in versions.items() if isinstance(version, str)}
+            wanted = {course: as_version(version) for course, version in versions.items() if isinstance(version, str)}
             unreadable = [(course, error) for course, error in versions.items() if isinstance(error, OlError)]
             exports = client.export_courses(
                 list(wanted), Path(folder), deadline_seconds=_DEADLINE_SECONDS, max_in_flight=_IN_FLIGHT
@@ -106,7 +108,7 @@ def _stored(
         return export
     try:
         with export.path.open("rb") as stream:
-            version = digest_archive(stream, name=course).content_digest
+            version = as_version(digest_archive(stream, name=course).content_digest)
         return objects.put(
             export.path, key=object_key(keys.course_xml, course, version, ".xml.tar.gz"), version=version
         )
