@@ -3,11 +3,14 @@
 import hashlib
 import io
 from pathlib import Path
+from typing import cast
 
 import ol_openedx.archive as package
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from ol_openedx.archive import TABLE_KINDS, ArchiveError, table_schema, write_parquet_tables
 from olx_archives import member, pack, read, small_course
 
@@ -81,6 +84,48 @@ def test_counts_add_up() -> None:
     members = len(TREE) + 3
     refused = summary.quarantined_by_reason["link_member"]
     assert summary.member_count + summary.skipped_count + refused == members
+
+
+FRAGMENTS = [
+    '<problem url_name="prob"/>',
+    '<vertical url_name="unit"/>',
+    "<vertical>",
+    "</vertical>",
+    "<section/>",
+    "<html/>",
+    ' filename="page"',
+    ' start="x"',
+    "{",
+    '"',
+    "&",
+    "\x00",
+    "é",
+]
+EDITABLE = [path for path in sorted(small_course()) if path.endswith((".xml", ".json"))]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    edits=st.lists(
+        st.tuples(st.sampled_from(EDITABLE), st.integers(0, 200), st.sampled_from(FRAGMENTS)), min_size=1, max_size=6
+    ),
+    missing=st.sets(st.sampled_from(EDITABLE), max_size=2),
+)
+def test_whatever_the_files_hold_the_rows_hold_together(edits: list[tuple[str, int, str]], missing: set[str]) -> None:
+    tree = {path: content for path, content in small_course().items() if path not in missing}
+    for path, position, fragment in edits:
+        text = str(tree.get(path, ""))
+        tree[path] = text[: position % (len(text) + 1)] + fragment + text[position % (len(text) + 1) :]
+    try:
+        found = read(tree)
+    except ArchiveError:
+        return
+    ids = [(row["state"], row["block_id"]) for row in found.rows["course_blocks"]]
+    assert len(ids) == len(set(ids))
+    assert [row["block_index"] for row in found.blocks()] == list(range(found.summary.block_count))
+    assert sum(cast("int", row["child_count"]) for row in found.blocks()) == found.summary.block_count - 1
+    for kind, rows in found.rows.items():
+        pa.Table.from_pylist(rows, schema=table_schema(kind)).validate(full=True)
 
 
 def test_parquet_files_hold_the_rows(tmp_path: Path) -> None:
