@@ -6,7 +6,7 @@ select
     title,
     path,
     workflow_state,
-    coalesce(workflow_state, 'active') not in ('unpublished', 'deleted') as is_published,
+    coalesce(workflow_state, 'active') not in ('unpublished', 'locked', 'deleted') as is_published,
     module_id,
     module_title,
     module_position,

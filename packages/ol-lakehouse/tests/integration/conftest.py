@@ -2,7 +2,8 @@
 
 mitx: A is in order apart from an orphan, a draft and a finding; B is listed and has no archive. mitxonline: A again
 (the same run id, another course); C has an archive and is not listed. xpro: tables without rows. Canvas: 7 is in order
-apart from an unpublished quiz; 8 hides everything but its id; 9 is not listed and its cartridge could not be read.
+apart from an unpublished quiz and a locked file; 8 hides everything but its id; 9 is not listed and its cartridge
+could not be read.
 """
 
 import datetime as dt
@@ -134,6 +135,8 @@ ROWS: dict[str, list[dict[str, object]]] = {
         item("i3", "quiz", title="Not yet", workflow_state="unpublished", position=3, **IN_MODULE),
         item("i4", "weblink", position=4, **IN_MODULE),
         item("i5", "syllabus"),
+        item("i6", "file", workflow_state="locked"),
+        item("i7", "file", workflow_state="hidden"),
     ],
     "raw__canvas__cartridge__course_files": [
         {"course_id": "7", "path": "web_resources/a.png", "size_bytes": 5, "crc32": "00000000"},

@@ -61,9 +61,9 @@ def test_catalog_has_every_course_of_both_systems_once(build: Build) -> None:
         "order by platform, source, course_id"
     )
     full = "chapter=1;course=1;html=1;lti_consumer=1;sequential=1;vertical=1;video=2"
-    canvas = "assignment=1;module=1;page=1;syllabus=1;weblink=1"
+    canvas = "assignment=1;file=1;module=1;page=1;syllabus=1;weblink=1"
     assert rows == [
-        ("canvas", "canvas", "7", "Writing", True, 5, canvas, 0.0, 2, 12, 0, 1, 0),
+        ("canvas", "canvas", "7", "Writing", True, 6, canvas, 0.0, 2, 12, 0, 2, 0),
         ("canvas", "canvas", "8", None, False, 0, "", 0.0, 0, 0, 0, 0, 0),
         ("canvas", "canvas", "9", None, False, 0, "", 0.0, 0, 0, 0, 0, 1),
         ("openedx", "mitx", "course-v1:MITx+2.01x+2025", "Mechanics", False, 0, "", 0.0, 0, 0, 0, 0, 0),
@@ -95,11 +95,12 @@ def test_content_holds_published_items_with_their_place(build: Build) -> None:
         ("canvas", "i2", "assignment", "m1", 2, 2),
         ("canvas", "i4", "weblink", "m1", 4, 2),
         ("canvas", "i5", "syllabus", None, None, 1),
+        ("canvas", "i7", "file", None, None, 1),
         ("canvas", "m1", "module", None, 1, 1),
         ("mitxonline", "ch1", "chapter", "course", 1, 1),
         ("mitxonline", "course", "course", None, 0, 0),
     ]
-    assert build.query("select count(*), count(distinct content_key) from dimensional.dim_course_content") == [(16, 16)]
+    assert build.query("select count(*), count(distinct content_key) from dimensional.dim_course_content") == [(17, 17)]
 
 
 def test_every_model_is_materialized_and_every_test_is_a_passed_check(build: Build) -> None:
@@ -121,7 +122,7 @@ def test_tables_report_their_row_counts(build: Build) -> None:
         and "dagster/row_count" in event.step_materialization_data.materialization.metadata
     }
     assert {key: value.value for key, value in counts.items()} == {
-        "dimensional/dim_course_content": 16,
+        "dimensional/dim_course_content": 17,
         "mart/marts__course_catalog": 7,
     }
 
