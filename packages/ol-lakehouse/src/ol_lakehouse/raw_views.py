@@ -13,10 +13,14 @@ from pathlib import Path
 
 import duckdb
 from dbt.adapters.duckdb.plugins import BasePlugin
-from dbt_common.exceptions import DbtRuntimeError
+from ol_core.failures import PermanentFailure
 
 SCHEMA = "ol_warehouse_raw_data"
 EXTENSIONS = ("avro", "iceberg")  # iceberg reads its manifests through avro and would otherwise download it
+
+
+class RawViewsError(PermanentFailure, RuntimeError):
+    """The raw tables cannot be shown; as a RuntimeError it is, for dbt, a failure to connect."""
 
 
 class Plugin(BasePlugin):
@@ -36,7 +40,7 @@ class Plugin(BasePlugin):
         if self.creds is not None and (self.creds.config_options or {}).get("access_mode") == "READ_ONLY":
             self.creds.keep_open = False
         if not plugin_config.get("catalog"):
-            raise DbtRuntimeError(
+            raise RawViewsError(
                 "the plugin ol_lakehouse.raw_views has no `catalog` in its config; set it in profiles.yml to the "
                 "SQLite file of the Iceberg catalog"
             )
@@ -53,13 +57,13 @@ def load_extensions(connection: duckdb.DuckDBPyConnection) -> None:
     """Load the Iceberg extension and what it needs from the installed wheels.
 
     Raises:
-        DbtRuntimeError: where a wheel is missing or was built for another DuckDB.
+        RawViewsError: where a wheel is missing or was built for another DuckDB.
     """
     for name in EXTENSIONS:
         package = importlib.resources.files(f"duckdb_extension_{name}")
         file = package / "extensions" / f"v{duckdb.__version__}" / f"{name}.duckdb_extension"
         if not file.is_file():
-            raise DbtRuntimeError(
+            raise RawViewsError(
                 f"the DuckDB extension {name} is not at {file}; install duckdb-extension-{name}=={duckdb.__version__}, "
                 f"the version of DuckDB itself"
             )
@@ -84,7 +88,7 @@ def read_catalog(catalog: Path) -> dict[str, str]:
                 "select table_name, metadata_location from iceberg_tables where table_namespace = ?", (SCHEMA,)
             ).fetchall()
         except sqlite3.DatabaseError as error:
-            raise DbtRuntimeError(f"{catalog} is not the SQLite file of an Iceberg catalog: {error}") from error
+            raise RawViewsError(f"{catalog} is not the SQLite file of an Iceberg catalog: {error}") from error
     return dict(rows)
 
 

@@ -1,5 +1,7 @@
 """The baked manifest is what the project says, and `ol dbt parse` keeps it so. Each parse costs seconds."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -41,3 +43,24 @@ def test_a_project_that_dbt_cannot_parse_is_reported_in_dbts_words(
     result = CliRunner().invoke(dbt, ["parse"])
     assert result.exit_code == 1
     assert "Could not find profile named 'absent'" in result.output
+
+
+def test_ol_dbt_chooses_the_project_and_keeps_its_artifacts_in_the_data_folder(tmp_path: Path) -> None:
+    finished = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from ol_lakehouse.dbt_command import main; main()",
+            "--quiet",
+            "ls",
+            "--select",
+            "mart",
+        ],
+        env={"OL_DATA_DIR": "data"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "ol_dbt.mart.marts__course_catalog" in finished.stdout.splitlines()
+    assert (tmp_path / "data" / "dbt" / "manifest.json").is_file()

@@ -5,8 +5,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 import pytest
-from dbt_common.exceptions import DbtRuntimeError
-from ol_lakehouse.raw_views import Plugin, read_catalog
+from ol_lakehouse.raw_views import Plugin, RawViewsError, read_catalog
 from pyiceberg.catalog.sql import SqlCatalog
 
 SCHEMA = pa.schema([pa.field("course_id", pa.string()), pa.field("n", pa.int64())])
@@ -70,10 +69,10 @@ def test_a_view_of_a_table_that_is_gone_goes(tmp_path: Path) -> None:
 def test_no_catalog_means_no_tables_and_a_foreign_file_is_an_error(tmp_path: Path) -> None:
     assert read_catalog(tmp_path / "catalog.db") == {}
     (tmp_path / "other.db").write_text("not a database, and long enough to be read as one: " + "x" * 100)
-    with pytest.raises(DbtRuntimeError, match="is not the SQLite file of an Iceberg catalog"):
+    with pytest.raises(RawViewsError, match="is not the SQLite file of an Iceberg catalog"):
         read_catalog(tmp_path / "other.db")
 
 
 def test_a_profile_without_the_catalog_is_an_error() -> None:
-    with pytest.raises(DbtRuntimeError, match=r"set it in profiles\.yml"):
+    with pytest.raises(RawViewsError, match=r"set it in profiles\.yml"):
         Plugin(name="raw_views", plugin_config={})
