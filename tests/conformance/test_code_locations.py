@@ -1,7 +1,6 @@
 """What every installed code location must hold, whoever wrote it."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ from ol_core.code_locations import CodeLocation, installed, load
 from ol_core.environment import RAW_NAMESPACE
 
 SNAPSHOTS = Path(__file__).with_name("snapshots")
+DEPLOYMENTS = sorted((Path(__file__).parents[2] / "deployments").iterdir())
 LOCATIONS = installed()
 PREFIXES = {
     "canvas": {"canvas", RAW_NAMESPACE},
@@ -35,7 +35,8 @@ def definitions(location: CodeLocation) -> dg.Definitions:
 @pytest.fixture(scope="module")
 def specs(definitions: dg.Definitions) -> list[dg.AssetSpec]:
     made = definitions.resolve_asset_graph().materializable_asset_keys
-    return sorted((spec for spec in definitions.resolve_all_asset_specs() if spec.key in made), key=lambda spec: spec.key)
+    found = (spec for spec in definitions.resolve_all_asset_specs() if spec.key in made)
+    return sorted(found, key=lambda spec: spec.key)
 
 
 def test_the_three_domains_are_installed() -> None:
@@ -125,12 +126,13 @@ def test_its_assets_are_those_of_the_snapshot(
 
 
 def _described(spec: dg.AssetSpec) -> dict[str, Any]:
+    partitions = spec.partitions_def
     return {
         "deps": sorted(dep.asset_key.to_user_string() for dep in spec.deps),
         "group": spec.group_name,
         "kinds": sorted(spec.kinds),
         "owners": list(spec.owners),
-        "partitions": spec.partitions_def.name if isinstance(spec.partitions_def, dg.DynamicPartitionsDefinition) else None,
+        "partitions": partitions.name if isinstance(partitions, dg.DynamicPartitionsDefinition) else None,
     }
 
 
@@ -144,10 +146,9 @@ def test_the_lineage_has_no_missing_edge_across_locations() -> None:
     assert raw - read == set(), "a raw table that no model reads"
 
 
-@pytest.mark.parametrize("name", sorted(os.listdir(Path(__file__).parents[2] / "deployments")))
-def test_every_deployment_loads_every_location(name: str, tmp_path: Path) -> None:
-    file = Path(__file__).parents[2] / "deployments" / name / "environment.toml"
-    environment = {"DAGSTER_ENV": name, "OL_ENVIRONMENT_FILE": str(file)}
+@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda folder: folder.name)
+def test_every_deployment_loads_every_location(deployment: Path, tmp_path: Path) -> None:
+    environment = {"DAGSTER_ENV": deployment.name, "OL_ENVIRONMENT_FILE": str(deployment / "environment.toml")}
     command = [sys.executable, "-m", "ol_core.cli", "check", "--json"]
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
 

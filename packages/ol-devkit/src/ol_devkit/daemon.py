@@ -1,7 +1,7 @@
 """Dagster's sensor loop in one process: tick what the installed locations define, run what they request.
 
-The sensors, jobs, resources and the instance are the real ones; only the daemon's clock is missing. A location is ticked once
-those that it reads from are quiet, so nothing is built from half of its inputs.
+The sensors, jobs, resources and the instance are the real ones; only the daemon's clock is missing. A location is
+ticked once those that it reads from are quiet, so nothing is built from half of its inputs.
 """
 
 import time

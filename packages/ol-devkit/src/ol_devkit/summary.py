@@ -62,8 +62,8 @@ def summarize(
     runs = [outcome for outcome in outcomes if isinstance(outcome, FinishedRun)]
     now: dict[str, int] = {}
     for run in runs:
-        for key, count in run.materialized.items():
-            now[key] = now.get(key, 0) + count
+        for made, count in run.materialized.items():
+            now[made] = now.get(made, 0) + count
     for definitions in locations.values():
         for key in sorted(definitions.resolve_asset_graph().materializable_asset_keys):
             name = key.to_user_string()

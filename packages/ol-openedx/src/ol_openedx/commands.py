@@ -119,7 +119,18 @@ def _as_json(outcomes: Sequence[_Outcome], paths: dict[str, Path]) -> str:
     return json.dumps({"archives": archives, "tables": {kind: str(path) for kind, path in paths.items()}}, indent=2)
 
 
-_HEADINGS = ("archive", "course", "blocks", "orphans", "drafts", "videos", "files", "bytes", "quarantined", "seconds")
+_HEADINGS = (
+    "archive",
+    "course",
+    "blocks",
+    "orphans",
+    "drafts",
+    "videos",
+    "static_files",
+    "bytes",
+    "quarantined",
+    "seconds",
+)
 _TEXT_COLUMNS = 2
 
 
@@ -151,8 +162,8 @@ def _cells(outcome: _Outcome) -> tuple[str, ...]:
         summary.orphan_block_count,
         summary.draft_block_count,
         summary.video_count,
-        summary.member_count,
-        summary.total_bytes,
+        summary.static_file_count,
+        summary.static_bytes,
         summary.quarantined_count,
     )
     return (outcome.archive, summary.course_id, *(f"{number:,}" for number in numbers), f"{outcome.seconds:.2f}")

@@ -230,10 +230,11 @@ def _keep(path: str, reader: Reader, contents: _Contents) -> XmlFault | None:
 
 
 def _quarantine_missing(manifest: Manifest, quarantine: Quarantine) -> None:
+    """Report content that the manifest names and the zip lacks; settings may be left out, and often are."""
     reported = {entry.path for entry in quarantine.entries}
     for resource in manifest.resources:
         for href in resource.missing:
-            if href not in reported:
+            if href not in reported and not href.startswith(SETTINGS):
                 reported.add(href)
                 detail = f"the manifest's resource {resource.identifier!r} names it; the zip does not hold it"
                 quarantine.add(href, "missing_member", detail)
