@@ -8,7 +8,8 @@ with content as (
         display_name as title,
         parent_block_id as parent_content_id,
         block_index as position,
-        depth
+        depth,
+        true as is_published
     from {{ ref('stg__openedx__course_blocks') }}
     where state = 'published'
 
@@ -23,9 +24,9 @@ with content as (
         title,
         case when item_type = 'module' then null else module_id end as parent_content_id,
         case when item_type = 'module' then module_position else position end as position,
-        cast(case when item_type = 'module' or module_id is null then 1 else 2 end as bigint) as depth
+        cast(case when item_type = 'module' or module_id is null then 1 else 2 end as bigint) as depth,
+        is_published
     from {{ ref('stg__canvas__cartridge_items') }}
-    where is_published
 )
 
 select
@@ -39,5 +40,6 @@ select
     title,
     parent_content_id,
     position,
-    depth
+    depth,
+    is_published
 from content

@@ -38,6 +38,7 @@ content as (
         source,
         course_id,
         count(*) as content_count,
+        count(*) filter (where not is_published) as unpublished_count,
         {%- for column, types in counts.items() %}
         count(*) filter (where content_type in ('{{ types | join("', '") }}')) as {{ column }},
         {%- endfor %}
@@ -67,7 +68,7 @@ block_counts as (
     group by platform, source, course_id
 ),
 
-unpublished as (
+left_out as (
     select
         cast('openedx' as varchar) as platform,
         source,
@@ -76,18 +77,6 @@ unpublished as (
         count(*) filter (where state = 'draft') as draft_count
     from {{ ref('stg__openedx__course_blocks') }}
     where state <> 'published'
-    group by source, course_id
-
-    union all
-
-    select
-        cast('canvas' as varchar) as platform,
-        source,
-        course_id,
-        cast(0 as bigint) as orphan_count,
-        count(*) as draft_count
-    from {{ ref('stg__canvas__cartridge_items') }}
-    where not is_published
     group by source, course_id
 ),
 
@@ -146,7 +135,7 @@ quarantine as (
 
 -- A course that only an archive or only a quarantine knows is a course as well.
 course_keys as (
-    {%- for relation in ['courses', 'content', 'unpublished', 'files', 'quarantine'] %}
+    {%- for relation in ['courses', 'content', 'left_out', 'files', 'quarantine'] %}
     select platform, source, course_id from {{ relation }}
     {%- if not loop.last %}
     union
@@ -176,11 +165,12 @@ select
     coalesce(videos.video_hours, 0e0) as video_hours,
     coalesce(files.file_count, 0) as file_count,
     coalesce(files.file_bytes, 0) as file_bytes,
-    coalesce(unpublished.orphan_count, 0) as orphan_count,
-    coalesce(unpublished.draft_count, 0) as draft_count,
+    coalesce(left_out.orphan_count, 0) as orphan_count,
+    coalesce(left_out.draft_count, 0) as draft_count,
+    coalesce(content.unpublished_count, 0) as unpublished_count,
     coalesce(quarantine.quarantined_count, 0) as quarantined_count
 from course_keys
-{%- for relation in ['courses', 'content', 'block_counts', 'unpublished', 'videos', 'files', 'quarantine'] %}
+{%- for relation in ['courses', 'content', 'block_counts', 'left_out', 'videos', 'files', 'quarantine'] %}
 left join {{ relation }}
     on
         {{ relation }}.platform = course_keys.platform

@@ -4,7 +4,6 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,36 +90,37 @@ class RawTableIOManager(dg.ConfigurableIOManager):
         """
         from pyiceberg.expressions import In
 
-        with self._failures(table):
-            stored = self._ensure(table, schema, partition_column="course_id")
+        with self._catalog(table) as catalog:
+            stored = self._ensure(catalog, table, schema, partition_column="course_id")
             ours = In("course_id", set(partitions))  # type: ignore[misc,call-arg]  # its generated __init__ has no types
-            rows = self._commit(stored, ours, schema, batches) if partitions else 0
-            return _describe(table, self._catalog.load_table((RAW_NAMESPACE, table)), rows)
+            rows = _commit(stored, ours, schema, batches) if partitions else 0
+            return _describe(table, catalog.load_table((RAW_NAMESPACE, table)), rows)
 
     def replace(self, table: str, rows: "pa.Table") -> TableCommit:
         """Replace the whole of an unpartitioned table in one commit; see `replace_partitions`."""
         from pyiceberg.expressions import AlwaysTrue
 
-        with self._failures(table):
-            stored = self._ensure(table, rows.schema, partition_column=None)
-            written = self._commit(stored, AlwaysTrue(), rows.schema, iter([rows]))
-            return _describe(table, self._catalog.load_table((RAW_NAMESPACE, table)), written)
+        with self._catalog(table) as catalog:
+            stored = self._ensure(catalog, table, rows.schema, partition_column=None)
+            written = _commit(stored, AlwaysTrue(), rows.schema, iter([rows]))
+            return _describe(table, catalog.load_table((RAW_NAMESPACE, table)), written)
 
     def ensure(self, table: str, schema: "pa.Schema") -> None:
         """Create a table that is replaced partition by partition, or widen it: queries find it while it is empty."""
-        with self._failures(table):
-            self._ensure(table, schema, partition_column="course_id")
+        with self._catalog(table) as catalog:
+            self._ensure(catalog, table, schema, partition_column="course_id")
 
     def snapshots(self) -> Mapping[str, str]:
         """Return the committed snapshot's id for each raw table that exists; "" for one that never held a row."""
         from pyiceberg.exceptions import NoSuchNamespaceError
 
-        try:
-            names = [name for *_, name in self._catalog.list_tables(RAW_NAMESPACE)]
-        except NoSuchNamespaceError:
-            return {}
-        current = {name: self._catalog.load_table((RAW_NAMESPACE, name)).current_snapshot() for name in names}
-        return {name: str(snapshot.snapshot_id) if snapshot else "" for name, snapshot in sorted(current.items())}
+        with self._catalog("the list of raw tables") as catalog:
+            try:
+                names = sorted(name for *_, name in catalog.list_tables(RAW_NAMESPACE))
+            except NoSuchNamespaceError:
+                return {}
+            current = {name: catalog.load_table((RAW_NAMESPACE, name)).current_snapshot() for name in names}
+        return {name: str(snapshot.snapshot_id) if snapshot else "" for name, snapshot in current.items()}
 
     def handle_output(self, context: dg.OutputContext, obj: "pa.Table") -> None:
         """Replace the raw table of the asset by what it returned."""
@@ -135,7 +135,8 @@ class RawTableIOManager(dg.ConfigurableIOManager):
         from pyiceberg.exceptions import NoSuchTableError
 
         try:
-            return self._catalog.load_table((RAW_NAMESPACE, table)).scan().to_arrow()
+            with self._catalog(table) as catalog:
+                return catalog.load_table((RAW_NAMESPACE, table)).scan().to_arrow()
         except NoSuchTableError as error:
             key = f"{RAW_NAMESPACE}/{table}"
             raise UpstreamMissing(f"there is no table {table} in {self.uri}; materialize {key} first") from error
@@ -144,58 +145,54 @@ class RawTableIOManager(dg.ConfigurableIOManager):
         """Read the whole raw table of an upstream asset; see `read`."""
         return self.read(context.asset_key.path[-1])
 
-    @cached_property
-    def _catalog(self) -> "Catalog":
+    @contextmanager
+    def _catalog(self, what: str) -> Iterator["Catalog"]:
+        """Open the catalog, and translate what goes wrong with it; `what` is named in the message."""
         from pyiceberg.catalog import load_catalog
+        from pyiceberg.exceptions import CommitFailedException, ServerError, ServiceUnavailableError, ValidationError
 
         if self.uri.startswith("sqlite:///"):
             Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         properties = {"type": self.kind, "uri": self.uri, "warehouse": self.warehouse}
-        return load_catalog("ol", **{key: value for key, value in properties.items() if value})
+        try:
+            with load_catalog("ol", **{key: value for key, value in properties.items() if value}) as catalog:
+                yield catalog
+        except (CommitFailedException, ServerError, ServiceUnavailableError, OSError) as error:
+            raise TransientFailure(f"the catalog failed over {what}: {error}; what it held is as it was") from error
+        except (ValidationError, ValueError, TypeError) as error:
+            raise PermanentFailure(f"cannot write {what}: {error}") from error
 
-    def _ensure(self, table: str, schema: "pa.Schema", *, partition_column: str | None) -> "Table":
+    def _ensure(self, catalog: "Catalog", table: str, schema: "pa.Schema", *, partition_column: str | None) -> "Table":
         from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchTableError
 
         if not self.writable:
             raise PermanentFailure(f"the environment does not declare the catalog writable; refused to write {table}")
         try:
-            stored = self._catalog.load_table((RAW_NAMESPACE, table))
+            stored = catalog.load_table((RAW_NAMESPACE, table))
         except NoSuchTableError:
             with suppress(NamespaceAlreadyExistsError):
-                self._catalog.create_namespace(RAW_NAMESPACE)
-            stored = self._catalog.create_table((RAW_NAMESPACE, table), schema)
-            if partition_column is not None:
-                with stored.update_spec() as spec:
-                    spec.add_identity(partition_column)
-            return stored
+                catalog.create_namespace(RAW_NAMESPACE)
+            with catalog.create_table_transaction((RAW_NAMESPACE, table), schema) as creation:
+                if partition_column is not None:
+                    with creation.update_spec() as spec:
+                        spec.add_identity(partition_column)
+            return catalog.load_table((RAW_NAMESPACE, table))
         with stored.update_schema() as update:
             update.union_by_name(schema)
         return stored
 
-    def _commit(
-        self, stored: "Table", gone: "BooleanExpression", schema: "pa.Schema", batches: Iterator["pa.Table"]
-    ) -> int:
-        import pyarrow as pa
 
-        rows = 0
-        with warnings.catch_warnings(), stored.transaction() as transaction:
-            warnings.filterwarnings("ignore", "Delete operation did not match any records")
-            transaction.delete(gone)
-            for some in _gather(batches):
-                rows += sum(len(batch) for batch in some)
-                transaction.append(pa.concat_tables(some).select(schema.names).cast(schema))
-        return rows
+def _commit(stored: "Table", gone: "BooleanExpression", schema: "pa.Schema", batches: Iterator["pa.Table"]) -> int:
+    import pyarrow as pa
 
-    @contextmanager
-    def _failures(self, table: str) -> Iterator[None]:
-        from pyiceberg.exceptions import CommitFailedException, ServerError, ServiceUnavailableError, ValidationError
-
-        try:
-            yield
-        except (CommitFailedException, ServerError, ServiceUnavailableError, OSError) as error:
-            raise TransientFailure(f"cannot commit to {table}: {error}; the table is as it was") from error
-        except (ValidationError, ValueError, TypeError) as error:
-            raise PermanentFailure(f"cannot write {table}: {error}") from error
+    rows = 0
+    with warnings.catch_warnings(), stored.transaction() as transaction:
+        warnings.filterwarnings("ignore", "Delete operation did not match any records")
+        transaction.delete(gone)
+        for some in _gather(batches):
+            rows += sum(len(batch) for batch in some)
+            transaction.append(pa.concat_tables(some).select(schema.names).cast(schema))
+    return rows
 
 
 def _gather(batches: Iterator["pa.Table"]) -> Iterator[list["pa.Table"]]:

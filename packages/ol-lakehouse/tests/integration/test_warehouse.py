@@ -57,19 +57,19 @@ def build(data_dir: Path) -> Iterator[Build]:
 def test_catalog_has_every_course_of_both_systems_once(build: Build) -> None:
     rows = build.query(
         "select platform, source, course_id, course_title, has_content, content_count, block_counts, video_hours, "
-        "file_count, file_bytes, orphan_count, draft_count, quarantined_count from mart.marts__course_catalog "
+        "file_count, file_bytes, orphan_count, draft_count, unpublished_count, quarantined_count from mart.marts__course_catalog "
         "order by platform, source, course_id"
     )
     full = "chapter=1;course=1;html=1;lti_consumer=1;sequential=1;vertical=1;video=2"
-    canvas = "assignment=1;file=1;module=1;page=1;syllabus=1;weblink=1"
+    canvas = "assignment=1;file=2;module=1;page=1;quiz=1;syllabus=1;weblink=1"
     assert rows == [
-        ("canvas", "canvas", "7", "Writing", True, 6, canvas, 0.0, 2, 12, 0, 2, 0),
-        ("canvas", "canvas", "8", None, False, 0, "", 0.0, 0, 0, 0, 0, 0),
-        ("canvas", "canvas", "9", None, False, 0, "", 0.0, 0, 0, 0, 0, 1),
-        ("openedx", "mitx", "course-v1:MITx+2.01x+2025", "Mechanics", False, 0, "", 0.0, 0, 0, 0, 0, 0),
-        ("openedx", "mitx", A, "Computing", True, 8, full, 0.5, 2, 350, 1, 1, 1),
-        ("openedx", "mitxonline", "MITx/8.01/2013", "Mechanics, 2013", True, 1, "course=1", 0.0, 0, 0, 0, 0, 0),
-        ("openedx", "mitxonline", A, "Computing again", True, 2, "chapter=1;course=1", 0.0, 0, 0, 0, 0, 0),
+        ("canvas", "canvas", "7", "Writing", True, 8, canvas, 0.0, 2, 12, 0, 0, 2, 0),
+        ("canvas", "canvas", "8", None, False, 0, "", 0.0, 0, 0, 0, 0, 0, 0),
+        ("canvas", "canvas", "9", None, False, 0, "", 0.0, 0, 0, 0, 0, 0, 1),
+        ("openedx", "mitx", "course-v1:MITx+2.01x+2025", "Mechanics", False, 0, "", 0.0, 0, 0, 0, 0, 0, 0),
+        ("openedx", "mitx", A, "Computing", True, 8, full, 0.5, 2, 350, 1, 1, 0, 1),
+        ("openedx", "mitxonline", "MITx/8.01/2013", "Mechanics, 2013", True, 1, "course=1", 0.0, 0, 0, 0, 0, 0, 0),
+        ("openedx", "mitxonline", A, "Computing again", True, 2, "chapter=1;course=1", 0.0, 0, 0, 0, 0, 0, 0),
     ]
 
 
@@ -84,23 +84,25 @@ def test_catalog_joins_what_the_listing_and_the_archive_say(build: Build) -> Non
     assert row == [("MITx", "6.00x", "2024", None, *dates, 1, 1, 0, 2, 1, 0, 1)]
 
 
-def test_content_holds_published_items_with_their_place(build: Build) -> None:
+def test_content_holds_items_with_their_place(build: Build) -> None:
     rows = build.query(
-        "select source, content_id, content_type, parent_content_id, position, depth "
+        "select source, content_id, content_type, parent_content_id, position, depth, is_published "
         "from dimensional.dim_course_content "
         f"where platform = 'canvas' or (source = 'mitxonline' and course_id = '{A}') order by source, content_id"
     )
     assert rows == [
-        ("canvas", "i1", "page", "m1", 1, 2),
-        ("canvas", "i2", "assignment", "m1", 2, 2),
-        ("canvas", "i4", "weblink", "m1", 4, 2),
-        ("canvas", "i5", "syllabus", None, None, 1),
-        ("canvas", "i7", "file", None, None, 1),
-        ("canvas", "m1", "module", None, 1, 1),
-        ("mitxonline", "ch1", "chapter", "course", 1, 1),
-        ("mitxonline", "course", "course", None, 0, 0),
+        ("canvas", "i1", "page", "m1", 1, 2, True),
+        ("canvas", "i2", "assignment", "m1", 2, 2, True),
+        ("canvas", "i3", "quiz", "m1", 3, 2, False),
+        ("canvas", "i4", "weblink", "m1", 4, 2, True),
+        ("canvas", "i5", "syllabus", None, None, 1, True),
+        ("canvas", "i6", "file", None, None, 1, False),
+        ("canvas", "i7", "file", None, None, 1, True),
+        ("canvas", "m1", "module", None, 1, 1, True),
+        ("mitxonline", "ch1", "chapter", "course", 1, 1, True),
+        ("mitxonline", "course", "course", None, 0, 0, True),
     ]
-    assert build.query("select count(*), count(distinct content_key) from dimensional.dim_course_content") == [(17, 17)]
+    assert build.query("select count(*), count(distinct content_key) from dimensional.dim_course_content") == [(19, 19)]
 
 
 def test_every_model_is_materialized_and_every_test_is_a_passed_check(build: Build) -> None:
@@ -122,7 +124,7 @@ def test_tables_report_their_row_counts(build: Build) -> None:
         and "dagster/row_count" in event.step_materialization_data.materialization.metadata
     }
     assert {key: value.value for key, value in counts.items()} == {
-        "dimensional/dim_course_content": 17,
+        "dimensional/dim_course_content": 19,
         "mart/marts__course_catalog": 7,
     }
 

@@ -127,7 +127,7 @@ _HEADINGS = (
     "drafts",
     "videos",
     "static_files",
-    "bytes",
+    "static_bytes",
     "quarantined",
     "seconds",
 )

@@ -1,7 +1,7 @@
 """Sensors of a deployment: one asks the source, one brings what follows from it up to date."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from ol_core.desired_state import DATA_VERSION_TAG, changed, held_versions, run_requests
@@ -9,7 +9,9 @@ from ol_core.desired_state import DATA_VERSION_TAG, changed, held_versions, run_
 from ol_openedx.assets.content import LAST_KIND, wanted_processed, wanted_raw
 from ol_openedx.assets.keys import DeploymentAssets
 from ol_openedx.resources import OpenEdxApiClientFactory
-from ol_openedx.sweep import Sweep, sweep
+
+if TYPE_CHECKING:
+    from ol_openedx.sweep import Sweep
 
 Jobs = Mapping[str, Any]
 """A deployment's jobs by step; Dagster does not export the type of what `define_asset_job` returns."""
@@ -29,6 +31,8 @@ def sweep_sensor(keys: DeploymentAssets, jobs: Jobs) -> dg.SensorDefinition:
         description=f"Asks {keys.deployment} for its course runs and requests those whose version moved.",
     )
     def sweep_deployment(context: dg.SensorEvaluationContext, openedx_api: OpenEdxApiClientFactory) -> dg.SensorResult:
+        from ol_openedx.sweep import sweep
+
         with openedx_api.client(keys.deployment) as client:
             found = sweep(client)
         for course, error in found.unreadable.items():
@@ -44,7 +48,7 @@ def sweep_sensor(keys: DeploymentAssets, jobs: Jobs) -> dg.SensorDefinition:
 
 
 def _requests(
-    instance: dg.DagsterInstance, keys: DeploymentAssets, found: Sweep, partitions: Sequence[str]
+    instance: dg.DagsterInstance, keys: DeploymentAssets, found: "Sweep", partitions: Sequence[str]
 ) -> list[dg.RunRequest]:
     listing = changed(instance, keys.course_runs, {"": found.digest})
     moved = changed(instance, keys.course_xml, found.versions)

@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from ol_core.desired_state import WANTED_VERSION_TAG, as_version, recorded
@@ -13,10 +13,11 @@ from ol_core.tables import RawTableIOManager
 
 from ol_openedx.archive import TABLE_KINDS, digest_archive, table_schema
 from ol_openedx.assets.keys import EACH_RUN_MANY_PARTITIONS, GROUP, OWNERS, DeploymentAssets
-from ol_openedx.client import CourseExport
 from ol_openedx.resources import OpenEdxApiClientFactory
-from ol_openedx.sweep import sweep
 from ol_openedx.tables import course_runs_table, table_name
+
+if TYPE_CHECKING:
+    from ol_openedx.client import CourseExport
 
 _DEADLINE_SECONDS = 70 * 60
 _IN_FLIGHT = 20
@@ -36,6 +37,8 @@ def course_runs(keys: DeploymentAssets) -> dg.AssetsDefinition:
     def course_runs_asset(
         openedx_api: OpenEdxApiClientFactory, raw_table_io_manager: dg.ResourceParam[RawTableIOManager]
     ) -> dg.MaterializeResult[Any]:
+        from ol_openedx.sweep import sweep
+
         with openedx_api.client(keys.deployment) as client:
             found = sweep(client)
         for kind in TABLE_KINDS:  # the models read every table, also where no course has been exported yet
@@ -101,7 +104,7 @@ def _chain(
 
 
 def _stored(
-    keys: DeploymentAssets, objects: FileObjectIOManager, course: str, export: CourseExport | OlError
+    keys: DeploymentAssets, objects: FileObjectIOManager, course: str, export: "CourseExport | OlError"
 ) -> FileObject | OlError:
     """Keep an archive under its content's version, or in quarantine where it cannot be read."""
     if isinstance(export, OlError):
