@@ -142,7 +142,7 @@ def test_plain_dbt_builds_the_same_rows_and_passes_the_unit_tests(build: Build) 
     finished = dbt(build.data_dir, "build")
     assert finished.returncode == 0, finished.stdout
     assert "18 models, 40 data tests" in finished.stdout
-    assert "PASS=60 WARN=0 ERROR=0 SKIP=0" in finished.stdout  # two unit tests and the hook beside them
+    assert "PASS=61 WARN=0 ERROR=0 SKIP=0" in finished.stdout  # two unit tests and the hook beside them
     assert (build.query(dump), build.query(items)) == before
 
 
