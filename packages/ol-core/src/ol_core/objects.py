@@ -76,7 +76,10 @@ class FileObjectIOManager(dg.ConfigurableIOManager):
     writable: bool = Field(description="Whether this environment may write here.")
 
     def put(self, source: Path, *, key: str, version: str) -> FileObject:
-        """Store a local file, atomically, unless the key exists already.
+        """Store a local file, atomically, unless the key exists already; equal versions may have other bytes.
+
+        Returns:
+            The object under the key: this file, or the one that was there.
 
         Raises:
             PermanentFailure: the environment does not declare this store writable.
@@ -84,15 +87,15 @@ class FileObjectIOManager(dg.ConfigurableIOManager):
         """
         if not self.writable:
             raise PermanentFailure(f"the environment does not declare {self.url} writable; refused to write {key}")
-        size_bytes, sha256 = _checksum(source)
         target = self._root / key
-        stored = FileObject(path=str(target), key=key, size_bytes=size_bytes, sha256=sha256, version=version)
         try:
-            if not target.exists():
+            held = target if target.exists() else source
+            size_bytes, sha256 = _checksum(held)
+            if held is source:
                 self._write(source, target, size_bytes)
         except OSError as error:
-            raise TransientFailure(f"cannot store {stored.path}: {error}") from error
-        return stored
+            raise TransientFailure(f"cannot store {target}: {error}") from error
+        return FileObject(path=str(target), key=key, size_bytes=size_bytes, sha256=sha256, version=version)
 
     def put_by_checksum(self, source: Path, *, asset_key: dg.AssetKey, partition: str) -> FileObject:
         """Store a local file under its checksum; see `put`."""
@@ -178,10 +181,13 @@ def materialization(
     )
 
 
-def _checksum(file: Path) -> tuple[int, str]:
+def _checksum(file: "Path | UPath") -> tuple[int, str]:
+    digest, size_bytes = hashlib.sha256(), 0
     with file.open("rb") as reader:
-        digest = hashlib.file_digest(reader, "sha256").hexdigest()
-    return file.stat().st_size, digest
+        while chunk := reader.read(_CHUNK_BYTES):
+            digest.update(chunk)
+            size_bytes += len(chunk)
+    return size_bytes, digest.hexdigest()
 
 
 def _write_local(source: Path, target: Path) -> None:

@@ -52,6 +52,17 @@ def test_an_object_is_written_once(store: FileObjectIOManager, archive: Path) ->
     assert [file.name for file in Path(first.path).parent.iterdir()] == ["v.tar.gz"]
 
 
+def test_an_equal_version_of_other_bytes_is_the_object_that_was_there(
+    store: FileObjectIOManager, archive: Path, tmp_path: Path
+) -> None:
+    first = store.put(archive, key="a/v.tar.gz", version="v")
+    exported_again = tmp_path / "again.tar.gz"
+    exported_again.write_bytes(b"other bytes, equal content")
+
+    assert store.put(exported_again, key="a/v.tar.gz", version="v") == first
+    assert Path(first.path).read_bytes() == b"archive"
+
+
 def test_a_store_that_is_not_declared_writable_refuses(tmp_path: Path, archive: Path) -> None:
     store = FileObjectIOManager(url=str(tmp_path / "objects"), writable=False)
 
