@@ -52,15 +52,12 @@ def processed_data(keys: DeploymentAssets) -> dg.AssetsDefinition:
     @dg.multi_asset(
         name=keys.name("read_archives"),
         specs=[
-            dg.AssetSpec(
+            _spec(
+                keys,
                 keys.processed(kind),
-                deps=[keys.course_xml],
-                partitions_def=keys.partitions,
-                skippable=True,
-                group_name=GROUP,
-                owners=OWNERS,
-                kinds={"parquet"},
-                description=f"{_ROWS[kind]} A Parquet file a course run of {keys.deployment}.",
+                keys.course_xml,
+                kind="parquet",
+                description=f"{_ROWS[kind]} A file a course run.",
             )
             for kind in TABLE_KINDS
         ],
@@ -95,15 +92,12 @@ def raw_tables(keys: DeploymentAssets) -> dg.AssetsDefinition:
     @dg.multi_asset(
         name=keys.name("write_raw_tables"),
         specs=[
-            dg.AssetSpec(
+            _spec(
+                keys,
                 keys.raw(kind),
-                deps=[keys.processed(kind)],
-                partitions_def=keys.partitions,
-                skippable=True,
-                group_name=GROUP,
-                owners=OWNERS,
-                kinds={"iceberg"},
-                description=f"{_ROWS[kind]} All course runs of {keys.deployment}.",
+                keys.processed(kind),
+                kind="iceberg",
+                description=f"{_ROWS[kind]} All course runs.",
             )
             for kind in TABLE_KINDS
         ],
@@ -113,7 +107,7 @@ def raw_tables(keys: DeploymentAssets) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext,
         io_manager: dg.ResourceParam[FileObjectIOManager],
         raw_table_io_manager: dg.ResourceParam[RawTableIOManager],
-    ) -> Iterator[dg.AssetMaterialization]:
+    ) -> Iterator[dg.AssetMaterialization | dg.AssetObservation]:
         wanted = wanted_raw(context.instance, keys)
         courses = [course for course in context.partition_keys if course in wanted]
         for kind in _KINDS:
@@ -131,8 +125,34 @@ def raw_tables(keys: DeploymentAssets) -> dg.AssetsDefinition:
             for course in courses if kind == LAST_KIND else moved:
                 tags = {DATA_VERSION_TAG: versions[course], WANTED_VERSION_TAG: wanted[course]}
                 yield dg.AssetMaterialization(keys.raw(kind), partition=course, metadata=commit.metadata, tags=tags)
+        unread = [course for course in context.partition_keys if course not in wanted]
+        yield from recorded(
+            keys.raw(LAST_KIND),
+            dict.fromkeys(unread, ""),
+            ((course, _nothing_of(keys.processed(LAST_KIND), course)) for course in unread),
+            lambda _course, _nothing: [],
+        )
 
     return raw_table_assets
+
+
+def _spec(
+    keys: DeploymentAssets, key: dg.AssetKey, made_from: dg.AssetKey, *, kind: str, description: str
+) -> dg.AssetSpec:
+    return dg.AssetSpec(
+        key,
+        deps=[made_from],
+        partitions_def=keys.partitions,
+        skippable=True,
+        group_name=GROUP,
+        owners=OWNERS,
+        kinds={kind},
+        description=description,
+    )
+
+
+def _nothing_of(key: dg.AssetKey, course: str) -> OlError:
+    return UpstreamMissing(f"{key.to_user_string()} holds nothing of {course}; materialize it first")
 
 
 def _extracted(
@@ -142,7 +162,7 @@ def _extracted(
     import pyarrow.parquet as pq
 
     if archive is None:
-        return UpstreamMissing(f"{keys.course_xml.to_user_string()} holds no archive of {course}; materialize it first")
+        return _nothing_of(keys.course_xml, course)
     try:
         with tempfile.TemporaryDirectory() as folder, objects.open(archive) as stream:
             write_parquet_tables(stream, name=archive, out=Path(folder), course_id=course)
