@@ -1,0 +1,98 @@
+"""What the installed locations request when the world moves, driven through their sensors on a real instance."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from ol_core.code_locations import installed, load
+from ol_core.desired_state import MAX_ATTEMPTS
+from ol_devkit.campus import Campus, CampusContent, Scripted
+from ol_devkit.daemon import FailedTick, FinishedRun, run_until_quiet
+from ol_devkit.sandbox import sandbox
+
+
+@dataclass(frozen=True)
+class Platform:
+    campus: Campus
+    instance: dg.DagsterInstance
+
+    def settle(self, *names: str) -> list[FinishedRun | FailedTick]:
+        locations = load(installed(names or ("openedx",)))
+        return list(run_until_quiet(self.instance, locations, lambda _location, _job: None))
+
+    def settled(self, *names: str) -> dict[str, int]:
+        """Materializations for each asset until everything is quiet; every run must succeed."""
+        counts: dict[str, int] = {}
+        for outcome in self.settle(*names):
+            assert isinstance(outcome, FinishedRun), outcome
+            assert outcome.success, outcome.error
+            for key, count in outcome.materialized.items():
+                counts[key] = counts.get(key, 0) + count
+        return counts
+
+
+@pytest.fixture
+def platform(tmp_path: Path) -> Iterator[Platform]:
+    before = dict(os.environ)
+    content = CampusContent.generated(
+        seed=7, openedx_courses=3, canvas_courses=2, deployments=("mitx", "mitxonline", "xpro")
+    )
+    try:
+        with sandbox(tmp_path, content) as campus, dg.DagsterInstance.get() as instance:
+            yield Platform(campus, instance)
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def partition(platform: Platform, name: str) -> str:
+    return str(platform.instance.get_dynamic_partitions(name)[0])
+
+
+def test_a_quiet_world_requests_nothing_and_what_is_republished_moves_alone(platform: Platform) -> None:
+    both = ("canvas", "openedx")
+    first = platform.settled(*both)
+    assert first["canvas/course_content"] == 2
+    assert first["mitx/openedx/raw_data/course_xml"] == 1
+    assert platform.settle(*both) == []
+
+    delivered = len(platform.campus.deliveries)
+    platform.campus.republish(partition(platform, "mitx_openedx_course_runs"))
+    again = platform.settled(*both)
+
+    assert again["mitx/openedx/raw_data/course_xml"] == 1
+    assert again["ol_warehouse_raw_data/raw__mitx__openedx__course_blocks"] == 1
+    assert again["mitx/openedx/course_content_webhook"] == 1
+    assert len(platform.campus.deliveries) == delivered + 1
+    assert [key for key in again if key.startswith(("canvas", "xpro", "mitxonline"))] == []
+    assert platform.settle() == []
+
+
+def test_an_lms_that_is_down_fails_its_tick_and_costs_the_others_nothing(platform: Platform) -> None:
+    platform.settled()
+    down = [Scripted(status=400, body=b"{}")] * 20
+    platform.campus.script(("GET", "/mitx/lms/api/courses/v1/courses/"), down)
+    platform.campus.republish(partition(platform, "xpro_openedx_course_runs"))
+
+    outcomes = platform.settle()
+
+    failed = [outcome for outcome in outcomes if isinstance(outcome, FailedTick)]
+    assert {tick.sensor for tick in failed} == {"mitx_openedx_sweep"}
+    runs = [outcome for outcome in outcomes if isinstance(outcome, FinishedRun)]
+    assert {run.location for run in runs} == {"openedx"}
+    assert all(run.success and run.job.startswith("xpro") for run in runs)
+    assert len(platform.instance.get_dynamic_partitions("mitx_openedx_course_runs")) == 1
+
+
+def test_a_failing_export_is_tried_a_bounded_number_of_times(platform: Platform) -> None:
+    refused = [Scripted(status=500, body=b"{}")] * 1000
+    platform.campus.script(("POST", "/mitx/studio/api/courses/v0/export/"), refused)
+
+    outcomes = platform.settle()
+
+    exports = [run for run in outcomes if isinstance(run, FinishedRun) and run.job == "mitx_openedx_course_xml"]
+    assert [run.success for run in exports] == [False] * MAX_ATTEMPTS
+    assert platform.settle() == []
