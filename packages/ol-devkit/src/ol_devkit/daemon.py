@@ -12,6 +12,7 @@ from graphlib import TopologicalSorter
 import dagster as dg
 
 _MAX_ROUNDS = 50
+_UNFINISHED = [status for status in dg.DagsterRunStatus if status.value not in ("SUCCESS", "FAILURE", "CANCELED")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,18 @@ class FailedTick:
     location: str
     sensor: str
     error: str
+
+
+def give_up_unfinished(instance: dg.DagsterInstance) -> int:
+    """Cancel the runs that a process which was killed has left unfinished; they would block their jobs for ever.
+
+    Returns:
+        How many there were.
+    """
+    runs = instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED))
+    for run in runs:
+        instance.report_run_canceled(run, message="The process that executed this run is gone.")
+    return len(runs)
 
 
 def run_until_quiet(

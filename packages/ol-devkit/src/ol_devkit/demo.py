@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ol_devkit.campus import Campus
-from ol_devkit.daemon import FailedTick, FinishedRun, run_until_quiet
+from ol_devkit.daemon import FailedTick, FinishedRun, give_up_unfinished, run_until_quiet
 from ol_devkit.sandbox import CampusChoice, sandbox
 from ol_devkit.summary import Summary, summarize
 
@@ -35,6 +35,8 @@ def run_demo(choice: CampusChoice, *, data_dir: Path | None, as_json: bool) -> N
     with sandbox(folder, content) as campus, console.status("loading the installed code locations") as status:
         locations = code_locations.load(code_locations.installed())
         with dg.DagsterInstance.get() as instance:
+            if left := give_up_unfinished(instance):
+                console.print(f"{left} runs were never finished; what they left undone is requested again")
             outcomes = []
             with (folder / LOG_NAME).open("a", encoding="utf-8") as log, redirect_stdout(log):  # dbt talks a lot
                 for outcome in run_until_quiet(

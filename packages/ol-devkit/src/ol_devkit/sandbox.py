@@ -1,15 +1,18 @@
 """A data folder with all that `dev` needs: this process's settings, Dagster's instance, the campus's secrets."""
 
+import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TextIO
 
 from ol_core.failures import PermanentFailure
 
 from ol_devkit.campus import Campus, CampusContent, serve
+from ol_devkit.campus.content import files_below
 
 SEED = 20260901
 _DAGSTER_YAML = "telemetry:\n  enabled: false\n"
@@ -30,13 +33,20 @@ class CampusChoice:
     cartridges: str | None = None
 
     def remembered(self, data_dir: Path) -> "CampusChoice":
-        """Return this choice, or the one that the data folder was made with where this one states nothing."""
+        """Return this choice, or the one that the data folder was made with where this one states nothing.
+
+        Raises:
+            PermanentFailure: a folder does not exist or holds no archive, or the data folder cannot be written.
+        """
         file = data_dir / "campus.json"
         if self == CampusChoice() and file.exists():
             return CampusChoice(**json.loads(file.read_text(encoding="utf-8")))
-        data_dir.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(asdict(self)), encoding="utf-8")
-        return self
+        olx, cartridges = (None if folder is None else str(folder) for folder in self._folders())
+        stated = replace(self, olx=olx, cartridges=cartridges)
+        with _writing(data_dir):
+            data_dir.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps(asdict(stated)), encoding="utf-8")
+        return stated
 
     def content(self, default_courses: int) -> CampusContent:
         """Make what the campus serves.
@@ -45,44 +55,70 @@ class CampusChoice:
             PermanentFailure: a folder does not exist or holds no archive.
         """
         courses = self.courses or default_courses
-        if self.olx is None and self.cartridges is None:
-            return CampusContent.generated(seed=SEED, openedx_courses=courses, canvas_courses=courses)
-        return CampusContent.from_folders(
-            olx=_folder(self.olx, "--olx", (".tar.gz", ".tgz")),
-            cartridges=_folder(self.cartridges, "--cartridges", (".imscc",)),
-            seed=SEED,
-            courses=courses,
-        )
+        olx, cartridges = self._folders()
+        return CampusContent.from_folders(olx, cartridges, seed=SEED, courses=courses)
+
+    def _folders(self) -> tuple[Path | None, Path | None]:
+        return _folder(self.olx, "--olx", ".tar.gz", ".tgz"), _folder(self.cartridges, "--cartridges", ".imscc")
 
 
-def _folder(name: str | None, option: str, suffixes: tuple[str, ...]) -> Path | None:
+def _folder(name: str | None, option: str, *suffixes: str) -> Path | None:
     if name is None:
         return None
-    folder = Path(name)
+    folder = Path(name).absolute()
     if not folder.is_dir():
         raise PermanentFailure(f"{option} {name}: there is no such folder")
-    if not any(file.name.endswith(suffixes) for file in folder.rglob("*")):
-        raise PermanentFailure(f"{option} {name}: no file in it ends in {' or '.join(suffixes)}")
+    try:
+        files_below(folder, *suffixes)
+    except ValueError as error:
+        raise PermanentFailure(f"{option} {name}: no file in it ends in {' or '.join(suffixes)}") from error
     return folder
 
 
 @contextmanager
 def sandbox(data_dir: Path, content: CampusContent, *, port: int = 0) -> Iterator[Campus]:
-    """Serve a campus and point this process, and those that it starts, at it and at the data folder."""
+    """Serve a campus and point this process, and those that it starts, at it and at the data folder.
+
+    Raises:
+        PermanentFailure: the data folder cannot be written, or another process uses it.
+    """
     home = data_dir / "dagster"
-    home.mkdir(parents=True, exist_ok=True)
-    if not (home / "dagster.yaml").exists():
-        (home / "dagster.yaml").write_text(_DAGSTER_YAML, encoding="utf-8")
-    with serve(content, port=port) as campus:
-        _write_secrets(data_dir / "secrets.toml", campus.secrets)
-        os.environ.pop("OL_ENVIRONMENT_FILE", None)
-        os.environ |= {
-            "DAGSTER_ENV": "dev",
-            "DAGSTER_HOME": str(home),
-            "OL_DATA_DIR": str(data_dir),
-            "OL_CAMPUS_URL": campus.url,
-        }
-        yield campus
+    with _writing(data_dir):
+        home.mkdir(parents=True, exist_ok=True)
+        if not (home / "dagster.yaml").exists():
+            (home / "dagster.yaml").write_text(_DAGSTER_YAML, encoding="utf-8")
+        lock = (data_dir / "lock").open("w", encoding="utf-8")
+    with lock:
+        _take(lock, data_dir)
+        with serve(content, port=port) as campus:
+            _write_secrets(data_dir / "secrets.toml", campus.secrets)
+            os.environ.pop("OL_ENVIRONMENT_FILE", None)
+            os.environ |= {
+                "DAGSTER_ENV": "dev",
+                "DAGSTER_HOME": str(home),
+                "OL_DATA_DIR": str(data_dir),
+                "OL_CAMPUS_URL": campus.url,
+            }
+            yield campus
+
+
+@contextmanager
+def _writing(data_dir: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise PermanentFailure(
+            f"cannot write to the data folder {data_dir}: {error.strerror}; name another --data-dir"
+        ) from error
+
+
+def _take(lock: TextIO, data_dir: Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel frees it with the process, however that ends
+    except BlockingIOError as error:
+        raise PermanentFailure(
+            f"another `ol demo` or `ol dev` uses {data_dir}; wait for it or stop it, or name another --data-dir"
+        ) from error
 
 
 def _write_secrets(file: Path, secrets: Mapping[str, Mapping[str, str]]) -> None:
