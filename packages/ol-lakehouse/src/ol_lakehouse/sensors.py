@@ -48,7 +48,8 @@ def _decide(instance: dg.DagsterInstance, job_name: str, wanted: str) -> dg.RunR
     built = instance.get_runs(dg.RunsFilter(job_name=job_name, statuses=[dg.DagsterRunStatus.SUCCESS]), limit=1)
     if built and built[0].tags.get(WANTED_VERSION_TAG) == wanted:
         return dg.SkipReason("the models are built from the current snapshots")
-    tried = instance.get_runs_count(dg.RunsFilter(job_name=job_name, tags={WANTED_VERSION_TAG: wanted}))
+    failed = dg.RunsFilter(job_name=job_name, tags={WANTED_VERSION_TAG: wanted}, statuses=[dg.DagsterRunStatus.FAILURE])
+    tried = instance.get_runs_count(failed)
     if tried >= MAX_ATTEMPTS:
         return dg.SkipReason(
             f"{tried} builds of these snapshots failed; repair the models, or materialize them by hand"
