@@ -36,7 +36,7 @@ def defs() -> dg.Definitions:
         assets=[warehouse],
         resources={"dbt": dbt, "raw_table_io_manager": RawTableIOManager.of(environment.tables)},
         jobs=[build],
-        sensors=[build_sensor(build, manifest)],
+        sensors=[build_sensor(build.name, manifest)],
         executor=dg.in_process_executor,
     )
 

@@ -12,18 +12,18 @@ from ol_core.tables import RawTableIOManager
 BUILD_SECONDS = 600
 
 
-def build_sensor(job: Any, manifest: Mapping[str, Any]) -> dg.SensorDefinition:
+def build_sensor(job_name: str, manifest: Mapping[str, Any]) -> dg.SensorDefinition:
     """Build the sensor of the job that builds all models.
 
     Args:
-        job: Job to request, of `define_asset_job`.
+        job_name: Job to request.
         manifest: The baked manifest; its sources are the raw tables that the models read.
     """
     reads = sorted(source["name"] for source in manifest["sources"].values())
 
     @dg.sensor(
         name="lakehouse_build",
-        job=job,
+        job_name=job_name,
         minimum_interval_seconds=BUILD_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Requests a build when a raw table has a new snapshot or the models changed; otherwise nothing.",
@@ -37,7 +37,7 @@ def build_sensor(job: Any, manifest: Mapping[str, Any]) -> dg.SensorDefinition:
             return dg.SkipReason(f"{len(missing)} raw tables are not there yet, such as {missing[0]}")
         state = [manifest, {table: snapshots[table] for table in reads}]
         wanted = hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
-        return _decide(context.instance, str(job.name), wanted)
+        return _decide(context.instance, job_name, wanted)
 
     return build_when_behind
 

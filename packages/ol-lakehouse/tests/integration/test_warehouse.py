@@ -57,8 +57,8 @@ def build(data_dir: Path) -> Iterator[Build]:
 def test_catalog_has_every_course_of_both_systems_once(build: Build) -> None:
     rows = build.query(
         "select platform, source, course_id, course_title, has_content, content_count, block_counts, video_hours, "
-        "file_count, file_bytes, orphan_count, draft_count, unpublished_count, quarantined_count from mart.marts__course_catalog "
-        "order by platform, source, course_id"
+        "file_count, file_bytes, orphan_count, draft_count, unpublished_count, quarantined_count "
+        "from mart.marts__course_catalog order by platform, source, course_id"
     )
     full = "chapter=1;course=1;html=1;lti_consumer=1;sequential=1;vertical=1;video=2"
     canvas = "assignment=1;file=2;module=1;page=1;quiz=1;syllabus=1;weblink=1"
