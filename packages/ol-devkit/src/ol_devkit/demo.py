@@ -1,6 +1,7 @@
 """`ol demo`: run the whole pipeline once, in this process, and say what became of it."""
 
 import json
+import shlex
 import sys
 import tempfile
 import time
@@ -12,6 +13,7 @@ import click
 import dagster as dg
 from ol_core import code_locations
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ol_devkit.campus import Campus
@@ -30,22 +32,26 @@ def run_demo(choice: CampusChoice, *, data_dir: Path | None, as_json: bool) -> N
     started = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="ol-demo-")) if data_dir is None else data_dir.absolute()
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    console.print(f"[bold]ol demo[/] in {folder}")
+    console.print(f"[bold]ol demo[/] in {escape(str(folder))}")
     content = choice.remembered(folder).content(DEFAULT_COURSES)
-    with sandbox(folder, content) as campus, console.status("loading the installed code locations") as status:
+    with (
+        sandbox(folder, content) as campus,
+        (folder / LOG_NAME).open("a", encoding="utf-8") as log,
+        redirect_stdout(log),  # dbt talks a lot
+        console.status("loading the installed code locations") as status,
+    ):
         locations = code_locations.load(code_locations.installed())
         with dg.DagsterInstance.get() as instance:
             if left := give_up_unfinished(instance):
                 console.print(f"{left} runs were never finished; what they left undone is requested again")
             outcomes = []
-            with (folder / LOG_NAME).open("a", encoding="utf-8") as log, redirect_stdout(log):  # dbt talks a lot
-                for outcome in run_until_quiet(
-                    instance, locations, lambda location, job: status.update(f"{location}: {job}")
-                ):
-                    _report(console, outcome)
-                    outcomes.append(outcome)
+            for outcome in run_until_quiet(
+                instance, locations, lambda location, job: status.update(f"{location}: {job}")
+            ):
+                _report(console, outcome)
+                outcomes.append(outcome)
             status.update("adding up")
-            summary = summarize(Summary(data_dir=str(folder)), instance, locations, outcomes)
+            summary = summarize(Summary(data_dir=str(folder)), instance, locations, outcomes, served=content.files)
     _complete(summary, campus, folder, time.monotonic() - started)
     if as_json:
         click.echo(json.dumps(summary.to_json(), indent=2, default=str))
@@ -55,7 +61,7 @@ def run_demo(choice: CampusChoice, *, data_dir: Path | None, as_json: bool) -> N
 
 def _report(console: Console, outcome: FinishedRun | FailedTick) -> None:
     if isinstance(outcome, FailedTick):
-        console.print(f"[red]failed[/]  {outcome.sensor}: {outcome.error}")
+        console.print(f"[red]failed[/]  {outcome.sensor}: {escape(outcome.error)}")
         return
     done = f"{sum(outcome.materialized.values()):4d} materialized in {outcome.seconds:5.1f} s"
     console.print(f"{'[green]ok[/]    ' if outcome.success else '[red]failed[/]'}  {outcome.job:42s} {done}")
@@ -85,17 +91,17 @@ def _print(console: Console, summary: Summary) -> None:
         rows.add_row(name, f"{count:,}")
     console.print(rows)
     for entry in summary.quarantined:
-        console.print(
-            f"[yellow]quarantined[/] {entry['course_id']} {entry['path']}: {entry['reason']}: {entry['detail']}"
-        )
+        what = f"{entry['course_id']} {entry['path']}: {entry['reason']}: {entry['detail']}"
+        console.print(f"[yellow]quarantined[/] {escape(what)}")
     for failure in summary.failed:
-        console.print(f"[red]failed[/] {failure['asset']} {failure['partition']}")
-        console.print(f"       {failure['reason']}", markup=False)
+        what = f"{failure['asset']} {failure['partition']} {failure.get('archive', '')}\n       {failure['reason']}"
+        console.print(f"[red]failed[/] {escape(what)}")
     if summary.up_to_date:
-        console.print("Everything is current: nothing was run.")
+        kept = "What failed is not tried again; everything else" if summary.failed else "Everything"
+        console.print(f"{kept} is current: nothing was run.")
     console.print(
         f"{summary.assets_materialized} assets, {summary.partitions_materialized} materializations, "
         f"{len(summary.failed)} failed, {len(summary.quarantined)} quarantined, "
         f"{summary.webhooks['verified']} webhooks verified, {summary.seconds} s"
     )
-    console.print(f"Look at it: ol dev --data-dir {summary.data_dir}")
+    console.print(f"Look at it: ol dev --data-dir {shlex.quote(summary.data_dir)}", markup=False)

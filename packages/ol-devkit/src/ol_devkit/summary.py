@@ -1,16 +1,20 @@
 """What a demo did: printed for people, or as JSON."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from ol_core.desired_state import failed_attempts, held_versions, latest_by_partition
+from ol_core.desired_state import failed_attempts, latest_by_partition
+from ol_core.environment import RAW_NAMESPACE
 from ol_core.tables import RawTableIOManager
 
 from ol_devkit.daemon import FailedTick, FinishedRun
 
 _QUARANTINE_SUFFIX = "__course_quarantine"
+_PARTITIONS_BLAMED = "failed"
+"""Label of the metadata with which `ol_core.desired_state.recorded` fails a run."""
 
 
 @dataclass(slots=True)
@@ -26,8 +30,9 @@ class Summary:
         partitions_materialized: Number of materializations now, of partitioned assets one a partition.
         assets: For each asset, materializations now and partitions held.
         runs: What was run.
-        failed: What could not be built: asset, partition, reason.
-        quarantined: What in the archives could not be used: table, course, path, reason, detail.
+        failed: What could not be built: asset (or job, or sensor), partition, reason, and where there is one the
+            archive that the campus served.
+        quarantined: What in the archives could not be used: table, course, path, reason, detail, archive.
         rows: Rows of each table, raw and built.
         webhooks: Deliveries that the receiver got, and how many it could verify.
         paths: Where to look.
@@ -57,8 +62,19 @@ def summarize(
     instance: dg.DagsterInstance,
     locations: Mapping[str, dg.Definitions],
     outcomes: Sequence[FinishedRun | FailedTick],
+    *,
+    served: Mapping[str, Path | None],
 ) -> Summary:
-    """Fill a summary from what was run and from what Dagster and the tables hold now."""
+    """Fill a summary from what was run and from what Dagster and the tables hold now.
+
+    Args:
+        summary: What is filled.
+        instance: Where runs and events are recorded.
+        locations: Loaded code locations by name.
+        outcomes: What was run now.
+        served: Courses that the sources have, by id, each with its file where it comes from one. Of a course that
+            they no longer have, a failure is past.
+    """
     runs = [outcome for outcome in outcomes if isinstance(outcome, FinishedRun)]
     now: dict[str, int] = {}
     for run in runs:
@@ -70,17 +86,23 @@ def summarize(
             held = latest_by_partition(instance, key)
             summary.assets[name] = {"materialized": now.get(name, 0), "partitions": len(held.keys() - {""})}
             summary.rows.update(_row_count(held))
-            summary.failed += _failures(instance, key)
+            summary.failed += [failure for failure in _failures(instance, key) if failure["partition"] in served]
     summary.assets_materialized = sum(1 for count in now.values() if count)
     summary.partitions_materialized = sum(now.values())
     summary.runs = [asdict(run) for run in runs]
-    summary.failed += _unexplained(runs, summary.failed)
+    summary.failed += _broken_runs(instance)
     summary.failed += [
         {"asset": tick.sensor, "partition": "", "reason": tick.error}
         for tick in outcomes
         if isinstance(tick, FailedTick)
     ]
-    summary.quarantined = list(_quarantined(locations.values(), summary.rows))
+    tables = _raw_tables(locations.values())
+    for table in tables.snapshots():
+        summary.rows.setdefault(f"{RAW_NAMESPACE}.{table}", 0)  # those that no course was written to
+    summary.quarantined = list(_quarantined(tables, summary.rows))
+    for entry in [*summary.failed, *summary.quarantined]:
+        if (archive := served.get(entry.get("partition") or entry.get("course_id") or "")) is not None:
+            entry["archive"] = str(archive)
     summary.up_to_date = not outcomes
     summary.ok = not summary.failed and not summary.quarantined
     return summary
@@ -96,35 +118,60 @@ def _row_count(held: Mapping[str, dg.AssetMaterialization]) -> dict[str, int]:
 
 
 def _failures(instance: dg.DagsterInstance, key: dg.AssetKey) -> list[dict[str, str]]:
-    """Return the partitions whose newest attempt failed, with the newest reason."""
-    held = held_versions(instance, key)
-    newest: dict[str, tuple[str, str]] = {}
-    for (partition, version), errors in failed_attempts(instance, key).items():
-        newest.setdefault(partition, (version, errors[0]))
+    """Return the partitions whose newest attempt failed, with its reason."""
+    reasons: dict[str, str] = {}
+    for (partition, _), errors in failed_attempts(instance, key).items():  # the newest attempt comes first
+        reasons.setdefault(partition, errors[0])
+    if not reasons:
+        return []
+    events = instance.event_log_storage
+    tried = events.get_latest_storage_id_by_partition(key, dg.DagsterEventType.ASSET_OBSERVATION, set(reasons))
+    made = events.get_latest_storage_id_by_partition(key, dg.DagsterEventType.ASSET_MATERIALIZATION, set(reasons))
     return [
         {"asset": key.to_user_string(), "partition": partition, "reason": reason}
-        for partition, (version, reason) in sorted(newest.items())
-        if held.get(partition) != version
+        for partition, reason in sorted(reasons.items())
+        if tried.get(partition, 0) > made.get(partition, 0)
     ]
 
 
-def _unexplained(runs: Iterable[FinishedRun], failed: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
-    """Return failed runs whose failure no partition's record explains."""
-    reasons = [failure["reason"] for failure in failed]
-    return [
-        {"asset": run.job, "partition": "", "reason": run.error or "the run failed"}
-        for run in runs
-        if not run.success and not any(reason in run.error for reason in reasons)
+def _broken_runs(instance: dg.DagsterInstance) -> Iterator[dict[str, str]]:
+    """Yield, for each job and stretch of partitions, its newest run where it broke without blaming a partition."""
+    statuses = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
+    newest: dict[tuple[str, ...], dg.DagsterRun] = {}
+    for run in instance.get_runs(dg.RunsFilter(statuses=statuses)):
+        stretch = (run.tags.get(f"dagster/asset_partition_range_{end}", "") for end in ("start", "end"))
+        newest.setdefault((run.job_name, *stretch), run)
+    for (job, first, last), run in sorted(newest.items()):
+        if run.is_failure and (reason := _breakage(instance, run)):
+            yield {"asset": job, "partition": first if first == last else f"{first}...{last}", "reason": reason}
+
+
+def _breakage(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
+    """Return why a run failed; nothing where the record of each partition says it (see `recorded`)."""
+    failures = [
+        entry.dagster_event.step_failure_data
+        for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
+        if entry.dagster_event
     ]
+    if not failures:
+        return f"run {run.run_id} failed before its first step; see its log in Dagster"
+    return "\n".join(
+        str(failure.user_failure_data.description if failure.user_failure_data else failure.error_display_string)
+        for failure in failures
+        if failure.user_failure_data is None or _PARTITIONS_BLAMED not in failure.user_failure_data.metadata
+    )
 
 
-def _quarantined(locations: Iterable[dg.Definitions], rows: Mapping[str, int]) -> Iterable[dict[str, Any]]:
-    tables = next(
+def _raw_tables(locations: Iterable[dg.Definitions]) -> RawTableIOManager:
+    return next(
         resource
         for definitions in locations
         for resource in (definitions.resources or {}).values()
         if isinstance(resource, RawTableIOManager)
     )
+
+
+def _quarantined(tables: RawTableIOManager, rows: Mapping[str, int]) -> Iterator[dict[str, Any]]:
     for name in sorted(rows):
         if name.endswith(_QUARANTINE_SUFFIX) and rows[name]:
             table = name.rpartition(".")[2]

@@ -38,6 +38,16 @@ class CampusContent:
         """The names of the Open edX deployments."""
         return tuple(self.openedx)
 
+    @property
+    def files(self) -> Mapping[str, Path | None]:
+        """For each course, by its id as text, the file that it comes from; None for a generated one."""
+        runs = {run.run.course_id: run for runs in self.openedx.values() for run in runs}
+        courses = {str(course.identity.id): course for course in self.canvas}
+        return {
+            course_id: one.path if isinstance(one, ArchivedRun | ArchivedCanvasCourse) else None
+            for course_id, one in (*runs.items(), *courses.items())
+        }
+
     @classmethod
     def generated(
         cls,
