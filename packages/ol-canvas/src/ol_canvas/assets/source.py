@@ -23,7 +23,7 @@ from ol_canvas.assets.keys import (
     OWNERS,
     PARTITIONS,
 )
-from ol_canvas.cartridge import content_version, read_cartridge
+from ol_canvas.cartridge import Cartridge, content_version, read_cartridge
 from ol_canvas.resources import CanvasApiClientFactory
 from ol_canvas.tables import COURSE_TABLES, courses_table, table_schema
 
@@ -72,12 +72,14 @@ class _Export:
         wanted: Digest of the metadata that this export was made for.
         cartridge: The `.imscc`.
         metadata: The JSON document beside it.
-        counts: What is in them.
+        content: What is in the cartridge.
+        counts: What is in the metadata.
     """
 
     wanted: str
     cartridge: FileObject
     metadata: FileObject
+    content: dict[str, int | str | None]
     counts: dict[str, int]
 
 
@@ -140,7 +142,7 @@ def _events(course: str, export: _Export) -> list[dg.AssetMaterialization]:
     tags = {WANTED_VERSION_TAG: export.wanted}
     return [
         materialization(COURSE_METADATA, course, export.metadata, tags=tags, **export.counts),
-        materialization(COURSE_CONTENT, course, export.cartridge, tags=tags),
+        materialization(COURSE_CONTENT, course, export.cartridge, tags=tags, **export.content),
     ]
 
 
@@ -152,22 +154,22 @@ class _Exporter:
     wanted: dict[str, str]
 
     def export(self, course: str) -> _Export | OlError:
+        destination = self.folder / f"{course}.imscc"
         try:
             metadata = self.client.course_metadata(course)
             self.wanted[course] = as_version(metadata.digest)
-            destination = self.folder / f"{course}.imscc"
             self.client.export_course(course, destination, deadline_seconds=_DEADLINE_SECONDS)
-        except OlError as error:
-            return error
-        try:
             return self._stored(course, destination, metadata)
         except OlError as error:
-            return self.objects.quarantine(destination, asset_key=COURSE_CONTENT, partition=course, error=error)
+            return error
         finally:
             destination.unlink(missing_ok=True)
 
     def _stored(self, course: str, cartridge: Path, metadata: "CourseMetadata") -> _Export:
-        content = read_cartridge(cartridge, name=course, course_id=course)
+        try:
+            content = read_cartridge(cartridge, name=course, course_id=course)
+        except OlError as error:
+            raise self.objects.quarantine(cartridge, asset_key=COURSE_CONTENT, partition=course, error=error) from error
         document = metadata.to_json()
         version = as_version(content_version(content.content_digest, published=_published(metadata), metadata=document))
         beside = self.folder / f"{course}.metadata.json"
@@ -177,7 +179,18 @@ class _Exporter:
             for file, suffix in ((cartridge, ".imscc"), (beside, ".metadata.json"))
         ]
         counts = {kind: len(document[kind]) for kind in ("files", "pages", "assignments", "modules")}
-        return _Export(wanted=self.wanted[course], cartridge=kept[0], metadata=kept[1], counts=counts)
+        return _Export(self.wanted[course], kept[0], kept[1], content=_summary(content), counts=counts)
+
+
+def _summary(content: Cartridge) -> dict[str, int | str | None]:
+    return {
+        "title": content.title,
+        "items": sum(content.items_by_type.values()),
+        "items_by_type": ", ".join(f"{count} {kind}" for kind, count in sorted(content.items_by_type.items())),
+        "files": content.file_count,
+        "file_bytes": content.file_bytes,
+        "quarantined": content.quarantined_count,
+    }
 
 
 def _published(metadata: "CourseMetadata") -> set[str]:

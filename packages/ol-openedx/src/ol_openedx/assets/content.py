@@ -11,7 +11,7 @@ from ol_core.failures import OlError, UpstreamMissing
 from ol_core.objects import FileObject, FileObjectIOManager, materialization
 from ol_core.tables import RawTableIOManager
 
-from ol_openedx.archive import TABLE_KINDS, table_schema, write_parquet_tables
+from ol_openedx.archive import TABLE_KINDS, ArchiveSummary, table_schema, write_parquet_tables
 from ol_openedx.assets.keys import EACH_RUN_MANY_PARTITIONS, GROUP, OWNERS, DeploymentAssets
 from ol_openedx.tables import table_name
 
@@ -75,10 +75,8 @@ def processed_data(keys: DeploymentAssets) -> dg.AssetsDefinition:
             {course: wanted.get(course, "") for course in courses},
             ((course, _extracted(keys, io_manager, course, archives.get(course))) for course in courses),
             lambda course, files: [
-                materialization(
-                    keys.processed(kind), course, file, tags={WANTED_VERSION_TAG: wanted[course]}, rows=rows
-                )
-                for kind, (file, rows) in files.items()
+                materialization(keys.processed(kind), course, file, tags={WANTED_VERSION_TAG: wanted[course]}, **found)
+                for kind, (file, found) in files.items()
                 if kind == LAST_KIND or held[kind].get(course) != file.version
             ],
         )
@@ -157,23 +155,35 @@ def _nothing_of(key: dg.AssetKey, course: str) -> OlError:
 
 def _extracted(
     keys: DeploymentAssets, objects: FileObjectIOManager, course: str, archive: str | None
-) -> Mapping[str, tuple[FileObject, int]] | OlError:
-    """Read an archive; return for each kind its Parquet object and number of rows, or what went wrong."""
+) -> Mapping[str, tuple[FileObject, dict[str, int | str]]] | OlError:
+    """Read an archive; return for each kind its Parquet object and what is in it, or what went wrong."""
     import pyarrow.parquet as pq
 
     if archive is None:
         return _nothing_of(keys.course_xml, course)
     try:
         with tempfile.TemporaryDirectory() as folder, objects.open(archive) as stream:
-            write_parquet_tables(stream, name=archive, out=Path(folder), course_id=course)
+            summary = write_parquet_tables(stream, name=archive, out=Path(folder), course_id=course)
             files = {}
             for kind in _KINDS:
                 file = Path(folder, f"{kind}.parquet")
-                rows = pq.read_metadata(file).num_rows
-                files[kind] = (objects.put_by_checksum(file, asset_key=keys.processed(kind), partition=course), rows)
+                found = {"rows": pq.read_metadata(file).num_rows, **(_summary(summary) if kind == LAST_KIND else {})}
+                files[kind] = (objects.put_by_checksum(file, asset_key=keys.processed(kind), partition=course), found)
             return files
     except OlError as error:
         return error
+
+
+def _summary(archive: ArchiveSummary) -> dict[str, int | str]:
+    return {
+        "blocks": archive.block_count,
+        "blocks_by_type": ", ".join(f"{count} {kind}" for kind, count in sorted(archive.blocks_by_type.items())),
+        "orphan_blocks": archive.orphan_block_count,
+        "draft_blocks": archive.draft_block_count,
+        "static_files": archive.static_file_count,
+        "static_bytes": archive.static_bytes,
+        "quarantined": archive.quarantined_count,
+    }
 
 
 def _rows(objects: FileObjectIOManager, file: str) -> "pa.Table":

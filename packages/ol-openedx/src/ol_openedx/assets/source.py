@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 _DEADLINE_SECONDS = 70 * 60
 _IN_FLIGHT = 20
 
+_Archive = tuple[FileObject, dict[str, int]]
+"""A stored archive, and how much is in it."""
+
 
 def course_runs(keys: DeploymentAssets) -> dg.AssetsDefinition:
     """Build the asset that holds a deployment's course runs and their versions."""
@@ -56,19 +59,25 @@ def course_runs(keys: DeploymentAssets) -> dg.AssetsDefinition:
 def course_xml(keys: DeploymentAssets) -> dg.AssetsDefinition:
     """Build the asset that exports course runs and keeps their archives."""
 
-    @dg.asset(
-        key=keys.course_xml,
-        partitions_def=keys.partitions,
+    @dg.multi_asset(
+        name=keys.name("export_courses"),
+        specs=[
+            dg.AssetSpec(
+                keys.course_xml,
+                deps=[keys.course_runs],
+                partitions_def=keys.partitions,
+                skippable=True,
+                group_name=GROUP,
+                owners=OWNERS,
+                kinds={"openedx", "file"},
+                description=(
+                    f"The exported archive of each course run of {keys.deployment}, as Studio wrote it, under the "
+                    "version of its content: an export that only differs in times or in the order of files is the "
+                    "same version."
+                ),
+            )
+        ],
         backfill_policy=EACH_RUN_MANY_PARTITIONS,
-        output_required=False,
-        deps=[keys.course_runs],
-        group_name=GROUP,
-        owners=OWNERS,
-        kinds={"openedx", "file"},
-        description=(
-            f"The exported archive of each course run of {keys.deployment}, as Studio wrote it, under the version "
-            "of its content: an export that only differs in times or in the order of files is the same version."
-        ),
     )
     def course_xml_asset(
         context: dg.AssetExecutionContext,
@@ -89,7 +98,9 @@ def course_xml(keys: DeploymentAssets) -> dg.AssetsDefinition:
                 {**dict.fromkeys(courses, ""), **wanted},
                 _chain(unreadable, archives),
                 lambda course, archive: [
-                    materialization(keys.course_xml, course, archive, tags={WANTED_VERSION_TAG: wanted[course]})
+                    materialization(
+                        keys.course_xml, course, archive[0], tags={WANTED_VERSION_TAG: wanted[course]}, **archive[1]
+                    )
                 ],
             )
 
@@ -97,8 +108,8 @@ def course_xml(keys: DeploymentAssets) -> dg.AssetsDefinition:
 
 
 def _chain(
-    first: list[tuple[str, OlError]], then: Iterator[tuple[str, FileObject | OlError]]
-) -> Iterator[tuple[str, FileObject | OlError]]:
+    first: list[tuple[str, OlError]], then: Iterator[tuple[str, _Archive | OlError]]
+) -> Iterator[tuple[str, _Archive | OlError]]:
     yield from first
     yield from then
 
@@ -106,16 +117,22 @@ def _chain(
 def _stored(
     keys: DeploymentAssets, objects: FileObjectIOManager, course: str, export: "CourseExport | OlError"
 ) -> FileObject | OlError:
-    """Keep an archive under its content's version, or in quarantine where it cannot be read."""
+    """Keep an archive; return what became of it, so that no archive costs the others theirs."""
     if isinstance(export, OlError):
         return export
     try:
-        with export.path.open("rb") as stream:
-            version = as_version(digest_archive(stream, name=course).content_digest)
-        return objects.put(
-            export.path, key=object_key(keys.course_xml, course, version, ".xml.tar.gz"), version=version
-        )
+        return _put(keys, objects, course, export.path)
     except OlError as error:
-        return objects.quarantine(export.path, asset_key=keys.course_xml, partition=course, error=error)
+        return error
     finally:
         export.path.unlink(missing_ok=True)
+
+
+def _put(keys: DeploymentAssets, objects: FileObjectIOManager, course: str, archive: Path) -> FileObject:
+    """Keep an archive under its content's version, or in quarantine where it cannot be read."""
+    try:
+        with archive.open("rb") as stream:
+            version = as_version(digest_archive(stream, name=course).content_digest)
+    except OlError as error:
+        raise objects.quarantine(archive, asset_key=keys.course_xml, partition=course, error=error) from error
+    return objects.put(archive, key=object_key(keys.course_xml, course, version, ".xml.tar.gz"), version=version)

@@ -3,6 +3,7 @@
 Sources: ol_openedx_course_export (mitodl/open-edx-plugins) and django-user-tasks.
 """
 
+import hashlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -136,7 +137,8 @@ class Exports:
         return "Task not found"
 
     def _collect(self, task: _Task) -> CourseExport | OlError:
-        path = self._directory / f"{quote(task.course_id, safe='')}.tar.gz"
+        name = hashlib.sha256(task.course_id.encode()).hexdigest()  # a course id may be longer than a file name
+        path = self._directory / f"{name}.tar.gz"
         url = urlsplit(task.url)
         url = url._replace(path=quote(url.path, safe="/%"))  # the plugin leaves `+` as it is; to S3 that is a space
         try:
