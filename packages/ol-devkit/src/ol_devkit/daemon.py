@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
+from typing import Any
 
 import dagster as dg
 
@@ -133,10 +134,7 @@ def _execute(
     for event in result.get_asset_materialization_events():
         key = event.asset_key.to_user_string() if event.asset_key else ""
         materialized[key] = materialized.get(key, 0) + 1
-    errors = [
-        failure.user_failure_data.description if failure.user_failure_data else str(failure.error_display_string)
-        for failure in (event.step_failure_data for event in result.all_events if event.is_step_failure)
-    ]
+    errors = [failure_reason(event.step_failure_data) for event in result.all_events if event.is_step_failure]
     return FinishedRun(
         location=location,
         job=str(request.job_name),
@@ -144,5 +142,15 @@ def _execute(
         success=result.success,
         seconds=round(time.monotonic() - started, 2),
         materialized=materialized,
-        error="\n".join(str(error) for error in errors),
+        error="\n".join(errors),
     )
+
+
+def failure_reason(failure: Any) -> str:  # noqa: ANN401 - Dagster does not export the type of a step's failure
+    """Return why a step failed, without its stack trace, which stands in Dagster's log."""
+    if failure.user_failure_data and failure.user_failure_data.description:
+        return str(failure.user_failure_data.description)
+    error = failure.error
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return str(error.message).strip() if error else "the step failed"

@@ -156,11 +156,11 @@ def _relay(output: IO[str], log: Path, url: str) -> None:
 
 def _end_group(served: subprocess.Popen[str]) -> None:
     """End what is left of Dagster's processes; by SIGTERM first, so that runs record their end."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        deadline = monotonic() + _END_SECONDS
-        with suppress(ProcessLookupError):  # none is left
-            os.killpg(served.pid, number)
-            while monotonic() < deadline:
-                served.poll()
-                os.killpg(served.pid, 0)
-                sleep(0.1)
+    deadline = monotonic() + _END_SECONDS
+    with suppress(ProcessLookupError):  # none is left
+        os.killpg(served.pid, signal.SIGTERM)
+        while monotonic() < deadline:
+            served.poll()
+            os.killpg(served.pid, 0)
+            sleep(0.1)
+        os.killpg(served.pid, signal.SIGKILL)

@@ -10,7 +10,7 @@ from ol_core.desired_state import failed_attempts, latest_by_partition
 from ol_core.environment import RAW_NAMESPACE
 from ol_core.tables import RawTableIOManager
 
-from ol_devkit.daemon import FailedTick, FinishedRun
+from ol_devkit.daemon import FailedTick, FinishedRun, failure_reason
 
 _QUARANTINE_SUFFIX = "__course_quarantine"
 _PARTITIONS_BLAMED = "failed"
@@ -156,7 +156,7 @@ def _breakage(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
     if not failures:
         return f"run {run.run_id} failed before its first step; see its log in Dagster"
     return "\n".join(
-        str(failure.user_failure_data.description if failure.user_failure_data else failure.error_display_string)
+        failure_reason(failure)
         for failure in failures
         if failure.user_failure_data is None or _PARTITIONS_BLAMED not in failure.user_failure_data.metadata
     )

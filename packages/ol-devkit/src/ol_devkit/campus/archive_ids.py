@@ -36,7 +36,7 @@ def runs_of(paths: Sequence[Path]) -> Iterator[CourseRun]:
 
 def run_of(path: Path) -> CourseRun:
     """The course run of one archive; an archive that tells nothing is `course-v1:unreadable+<name>+archive`."""
-    stem = unquote(re.sub(r"\.(tar\.gz|tgz)$", "", path.name))
+    stem = unquote(re.sub(r"\.(tar\.gz|tgz)$", "", path.name, flags=re.IGNORECASE))
     if match := COURSE_KEY.fullmatch(stem):
         org, number, run = (part for part in match.groups() if part)
         return replace(course_run(org, number, run, name=f"{number} {run}"), course_id=stem)

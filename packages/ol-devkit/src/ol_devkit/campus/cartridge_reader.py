@@ -11,6 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError
 
@@ -196,4 +197,9 @@ def _text(element: Element | None, name: str) -> str | None:
 
 
 def _moment(text: str | None) -> str | None:
-    return None if not text else text if text.endswith("Z") else f"{text}Z"
+    """A date and time of the cartridge, as the API writes it; None where it is none, which Canvas could not hold."""
+    try:
+        moment = datetime.fromisoformat(text or "")
+        return (moment.astimezone(UTC) if moment.tzinfo else moment).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError):
+        return None

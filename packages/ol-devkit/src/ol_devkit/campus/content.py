@@ -136,4 +136,4 @@ def files_below(folder: Path, *suffixes: str) -> list[Path]:
 
 def _is_archive(path: Path, suffixes: tuple[str, ...]) -> bool:
     # macOS leaves `._name` beside each file that it copies to a foreign disk.
-    return path.name.endswith(suffixes) and not path.name.startswith("._") and path.is_file()
+    return path.name.lower().endswith(suffixes) and not path.name.startswith("._") and path.is_file()
