@@ -39,8 +39,11 @@ def sweep_sensor(jobs: Jobs) -> dg.SensorDefinition:
             context.log.warning("course %s: its version is unknown: %s", course, error)
         known = context.instance.get_dynamic_partitions(str(PARTITIONS.name))
         new = [course for course in found.versions if course not in set(known)]
+        requests = _requests(context.instance, found, [*known, *new])
+        seen = f"{len(found.versions)} courses seen, {len(found.unreadable)} more of unknown version"
         return dg.SensorResult(
-            run_requests=_requests(context.instance, found, [*known, *new]),
+            run_requests=requests,
+            skip_reason=None if requests else f"{seen}; nothing to request",
             dynamic_partitions_requests=[PARTITIONS.build_add_request(new)] if new else [],
         )
 
@@ -76,6 +79,7 @@ def follow_sensor(jobs: Jobs) -> dg.SensorDefinition:
         requests: list[dg.RunRequest] = []
         for job, asset_key, wanted in steps:
             requests += run_requests(instance, job, changed(instance, asset_key, wanted), partitions)
-        return dg.SensorResult(run_requests=requests)
+        nothing = f"nothing to request behind the cartridges of {len(partitions)} courses"
+        return dg.SensorResult(run_requests=requests, skip_reason=None if requests else nothing)
 
     return follow_cartridges

@@ -68,16 +68,21 @@ def content_webhook(
         describe: Makes the event of a partition from the newest materialization of `announces`.
     """
 
-    @dg.asset(
-        key=key,
-        partitions_def=partitions,
+    @dg.multi_asset(
+        name=key.to_python_identifier(),
+        specs=[
+            dg.AssetSpec(
+                key,
+                deps=[announces],
+                partitions_def=partitions,
+                skippable=True,
+                group_name=group,
+                owners=["team:data-platform"],
+                kinds={"webhook"},
+                description=f"What the receiver of webhooks answered to each version of {announces.to_user_string()}.",
+            )
+        ],
         backfill_policy=dg.BackfillPolicy.single_run(),
-        output_required=False,
-        deps=[announces],
-        group_name=group,
-        owners=["team:data-platform"],
-        kinds={"webhook"},
-        description=f"What the receiver of webhooks answered to each new version of {announces.to_user_string()}.",
     )
     def content_webhook_asset(
         context: dg.AssetExecutionContext, learn_api: LearnApi

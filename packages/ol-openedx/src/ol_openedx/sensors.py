@@ -39,8 +39,11 @@ def sweep_sensor(keys: DeploymentAssets, jobs: Jobs) -> dg.SensorDefinition:
             context.log.warning("%s: its version is unknown: %s", course, error)
         known = context.instance.get_dynamic_partitions(str(keys.partitions.name))
         new = [course for course in found.versions if course not in set(known)]
+        requests = _requests(context.instance, keys, found, [*known, *new])
+        seen = f"{len(found.versions)} course runs seen, {len(found.unreadable)} more of unknown version"
         return dg.SensorResult(
-            run_requests=_requests(context.instance, keys, found, [*known, *new]),
+            run_requests=requests,
+            skip_reason=None if requests else f"{seen}; nothing to request",
             dynamic_partitions_requests=[keys.partitions.build_add_request(new)] if new else [],
         )
 
@@ -79,7 +82,8 @@ def follow_sensor(keys: DeploymentAssets, jobs: Jobs) -> dg.SensorDefinition:
         for step, (asset_key, wanted) in steps.items():
             moved = changed(context.instance, asset_key, wanted(context.instance, keys))
             requests += run_requests(context.instance, keys.name(step), moved, partitions)
-        return dg.SensorResult(run_requests=requests)
+        nothing = f"nothing to request behind the archives of {len(partitions)} course runs"
+        return dg.SensorResult(run_requests=requests, skip_reason=None if requests else nothing)
 
     return follow_archives
 

@@ -116,7 +116,7 @@ def _chain(
 
 def _stored(
     keys: DeploymentAssets, objects: FileObjectIOManager, course: str, export: "CourseExport | OlError"
-) -> FileObject | OlError:
+) -> _Archive | OlError:
     """Keep an archive; return what became of it, so that no archive costs the others theirs."""
     if isinstance(export, OlError):
         return export
@@ -128,11 +128,14 @@ def _stored(
         export.path.unlink(missing_ok=True)
 
 
-def _put(keys: DeploymentAssets, objects: FileObjectIOManager, course: str, archive: Path) -> FileObject:
+def _put(keys: DeploymentAssets, objects: FileObjectIOManager, course: str, archive: Path) -> _Archive:
     """Keep an archive under its content's version, or in quarantine where it cannot be read."""
     try:
         with archive.open("rb") as stream:
-            version = as_version(digest_archive(stream, name=course).content_digest)
+            digest = digest_archive(stream, name=course)
     except OlError as error:
         raise objects.quarantine(archive, asset_key=keys.course_xml, partition=course, error=error) from error
-    return objects.put(archive, key=object_key(keys.course_xml, course, version, ".xml.tar.gz"), version=version)
+    version = as_version(digest.content_digest)
+    key = object_key(keys.course_xml, course, version, ".xml.tar.gz")
+    counts = {"files": digest.member_count, "unpacked_bytes": digest.total_bytes}
+    return objects.put(archive, key=key, version=version), counts
