@@ -150,7 +150,5 @@ def failure_reason(failure: Any) -> str:  # noqa: ANN401 - Dagster does not expo
     """Return why a step failed, without its stack trace, which stands in Dagster's log."""
     if failure.user_failure_data and failure.user_failure_data.description:
         return str(failure.user_failure_data.description)
-    error = failure.error
-    while error is not None and error.cause is not None:
-        error = error.cause
+    error = failure.error and (failure.error.cause or failure.error)  # Dagster wraps what the asset raised
     return str(error.message).strip() if error else "the step failed"

@@ -80,16 +80,22 @@ def summarize(
     for run in runs:
         for made, count in run.materialized.items():
             now[made] = now.get(made, 0) + count
+    built: set[str] = set()
     for definitions in locations.values():
         for key in sorted(definitions.resolve_asset_graph().materializable_asset_keys):
             name = key.to_user_string()
             held = latest_by_partition(instance, key)
+            built |= held.keys()
             summary.assets[name] = {"materialized": now.get(name, 0), "partitions": len(held.keys() - {""})}
             summary.rows.update(_row_count(held))
             summary.failed += [failure for failure in _failures(instance, key) if failure["partition"] in served]
     summary.assets_materialized = sum(1 for count in now.values() if count)
     summary.partitions_materialized = sum(now.values())
     summary.runs = [asdict(run) for run in runs]
+    summary.failed += [
+        {"asset": "", "partition": course, "reason": "the source lists it, and nothing of it was built; see the log"}
+        for course in sorted(served.keys() - built - {failure["partition"] for failure in summary.failed})
+    ]
     summary.failed += _broken_runs(instance)
     summary.failed += [
         {"asset": tick.sensor, "partition": "", "reason": tick.error}

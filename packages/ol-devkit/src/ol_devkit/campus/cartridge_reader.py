@@ -150,7 +150,7 @@ class _Reader:
         return CanvasAssignment(
             id=self.ids.next(),
             name=_text(element, "title") or "",
-            points_possible=float(points) if points and re.fullmatch(r"-?\d+(\.\d+)?", points) else None,
+            points_possible=float(points) if points and re.fullmatch(r"-?\d{1,15}(\.\d+)?", points) else None,
             due_at=_moment(_text(element, "due_at")),
             published=_text(element, "workflow_state") == "published",
             submission_types=tuple((_text(element, "submission_types") or "none").split(",")),
