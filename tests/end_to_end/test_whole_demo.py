@@ -72,8 +72,8 @@ def test_everything_is_built(generated: Demo) -> None:
 def test_the_catalog_says_what_was_generated(generated: Demo) -> None:
     truths = [generate_olx_course(SEED, index, "small").truth for index in range(3)]
     rows = generated.query(
-        "select content_count, video_count, round(video_hours * 3600, 1), file_count, file_bytes, orphan_count, draft_count "
-        "from mart.marts__course_catalog where platform = 'openedx'"
+        "select content_count, video_count, round(video_hours * 3600, 1), file_count, file_bytes, "
+        "orphan_count, draft_count from mart.marts__course_catalog where platform = 'openedx'"
     )
     assert sorted(rows) == sorted(
         (
@@ -103,7 +103,8 @@ def test_a_bad_archive_fails_alone_with_its_reason(damaged: Demo) -> None:
     assert len(damaged.summary["failed"]) == 3
     assert all("mitx/openedx/raw_data/course_xml" in failure["asset"] for failure in damaged.summary["failed"])
     assert damaged.query(
-        "select count(*) filter (where has_content), count(*) from mart.marts__course_catalog where platform = 'openedx'"
+        "select count(*) filter (where has_content), count(*) "
+        "from mart.marts__course_catalog where platform = 'openedx'"
     ) == [(1, 4)]
 
 
