@@ -6,10 +6,10 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from time import monotonic, sleep
 from typing import IO
 
@@ -31,7 +31,10 @@ _END_SECONDS = 5
 _QUIET = "ignore:Function `dev_command` is superseded"  # by `dg dev`, which serves a project folder, not packages
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _RECORD = re.compile(r"\S+ (?P<time>\S+) \S+ - \S+ - (?P<level>[A-Z]+) - (?P<message>.*)")
-_RUN_END = re.compile(r"(?P<job>\S+) - \S+ - \d+ - RUN_(?P<end>SUCCESS|CANCELED) - ")
+_RUN_END = re.compile(r"(?P<job>\S+) - (?P<run>\S+) - \d+ - RUN_(?P<end>SUCCESS|FAILURE|CANCELED) - ")
+_SHOWN_LEVELS = ("WARNING", "ERROR", "CRITICAL")
+_STEPS_FAILED = " failed. Steps failed: "
+_DESIGNED_FAILURE = "dagster._core.definitions.events.Failure: "  # it says all that a person needs
 
 
 def run_dev(names: Sequence[str], choice: CampusChoice, *, data_dir: Path, port: int) -> None:
@@ -47,14 +50,14 @@ def run_dev(names: Sequence[str], choice: CampusChoice, *, data_dir: Path, port:
     locations = code_locations.installed(names)
     _refuse_port_in_use(port)
     folder = data_dir.absolute()
-    with _sources(folder, choice) as sources:
+    with _sources(folder, choice) as (sources, runs_are_ours):
         workspace = folder / "workspace.yaml"
         workspace.write_text(workspace_yaml(locations), encoding="utf-8")
         _say(f"{', '.join(one.name for one in locations)} on {sources}")
         _say(f"data in {folder}; all that Dagster says goes to {folder / LOG_NAME}")
         _say("starting, which takes about half a minute; Ctrl-C stops")
         command = [sys.executable, "-m", "dagster", "dev", "-w", str(workspace), "-h", _HOST, "-p", str(port)]
-        code = _serve(command, log=folder / LOG_NAME)
+        code = _serve(command, log=folder / LOG_NAME, before_end=_cancel_runs if runs_are_ours else None)
     sys.exit(code)
 
 
@@ -72,21 +75,25 @@ def _refuse_port_in_use(port: int) -> None:
 
 
 @contextmanager
-def _sources(folder: Path, choice: CampusChoice) -> Iterator[str]:
-    """Set the environment of the code locations, with a campus unless sources are configured; yield what they read."""
+def _sources(folder: Path, choice: CampusChoice) -> Iterator[tuple[str, bool]]:
+    """Set the environment of the code locations, with a campus unless sources are configured.
+
+    Yields:
+        What they read, in words; and whether no other process runs anything on Dagster's instance.
+    """
     settings = Settings()
     home = folder / "dagster"
     if settings.environment_file is None and settings.name == "dev":
         with sandbox(folder, choice.remembered(folder).content(DEFAULT_COURSES)) as campus:
             _skip_greeting(home)
-            _give_up_unfinished_runs()
-            yield f"a simulated campus at {campus.url}"
+            _start_afresh()
+            yield f"a simulated campus at {campus.url}", True
         return
     environment = load_environment()
     _skip_greeting(home)
     os.environ.setdefault("DAGSTER_HOME", str(home))
     os.environ.setdefault("OL_DATA_DIR", str(folder))
-    yield f"the sources of {settings.environment_file} ({environment.name})"
+    yield f"the sources of {settings.environment_file} ({environment.name})", False
 
 
 def _skip_greeting(home: Path) -> None:
@@ -95,7 +102,8 @@ def _skip_greeting(home: Path) -> None:
     (home / ".nux" / "nux.yaml").touch()
 
 
-def _give_up_unfinished_runs() -> None:
+def _start_afresh() -> None:
+    """Give up what an earlier process left, and let each sensor look at once, not an interval after its last look."""
     import dagster as dg
 
     from ol_devkit.daemon import give_up_unfinished
@@ -103,9 +111,23 @@ def _give_up_unfinished_runs() -> None:
     with dg.DagsterInstance.get() as instance:
         if left := give_up_unfinished(instance):
             _say(f"{left} runs were never finished; what they left undone is requested again")
+        for state in instance.all_instigator_state():
+            touched = state.status.value != "DECLARED_IN_CODE" or getattr(state.instigator_data, "cursor", None)
+            if not touched:  # by a person, who switched it on or off, or by the sensor itself
+                instance.delete_instigator_state(state.instigator_origin_id, state.selector_id)
 
 
-def _serve(command: Sequence[str], *, log: Path) -> int:
+def _cancel_runs() -> None:
+    """Mark the runs that are about to be interrupted as canceled by a person, so that none is a failed attempt."""
+    import dagster as dg
+
+    statuses = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
+    with dg.DagsterInstance.get() as instance:
+        for run in instance.get_runs(dg.RunsFilter(statuses=statuses)):
+            instance.report_run_canceling(run)
+
+
+def _serve(command: Sequence[str], *, log: Path, before_end: Callable[[], None] | None) -> int:
     """Run Dagster in a process group of its own until it ends, or this process is told to stop; leave none behind."""
     warnings = ",".join(filter(None, [_QUIET, os.environ.get("PYTHONWARNINGS")]))
     served = subprocess.Popen(  # noqa: S603 - our own interpreter
@@ -117,15 +139,19 @@ def _serve(command: Sequence[str], *, log: Path) -> int:
         errors="replace",
         start_new_session=True,
     )
-    relay = Thread(target=_relay, args=(served.stdout, log, f"http://{_HOST}:{command[-1]}"), daemon=True)
+    stopping = Event()
+    relay = Thread(target=_relay, args=(served.stdout, log, f"http://{_HOST}:{command[-1]}", stopping), daemon=True)
     relay.start()
     try:
         served.wait()
     except KeyboardInterrupt:
         _say("stopping")
-        served.send_signal(signal.SIGINT)
+        stopping.set()
         with suppress(subprocess.TimeoutExpired, KeyboardInterrupt):  # who asks twice does not wait
+            served.send_signal(signal.SIGINT)
             served.wait(_STOP_SECONDS)
+            if before_end:
+                before_end()
         return 0
     else:
         _say(f"Dagster ended by itself; the end of {log} says why")
@@ -135,23 +161,41 @@ def _serve(command: Sequence[str], *, log: Path) -> int:
         relay.join(_END_SECONDS)
 
 
-def _relay(output: IO[str], log: Path, url: str) -> None:
-    """Write all that Dagster says to a file; show people warnings, errors and what became of each run."""
-    shown = True
+def _relay(output: IO[str], log: Path, url: str, stopping: Event) -> None:
+    """Write all that Dagster says to a file; show people warnings, errors and what became of each run.
+
+    What is interrupted complains at length, so once Dagster is told to stop only the end of each run is shown.
+    """
+    shown, explained = True, False
     with log.open("w", encoding="utf-8") as file:
         for line in output:
             plain = _COLOUR.sub("", line)
             file.write(plain)
             file.flush()
             if record := _RECORD.match(plain):
-                shown = record["level"] in ("WARNING", "ERROR", "CRITICAL")
-                if record["message"].startswith("Serving dagster-webserver"):
-                    _say(f"ready at {url}")
-                if end := _RUN_END.match(record["message"]):
-                    _say(f"{record['time']} {end['job']}: {end['end'].lower()}")
-            if shown or plain.startswith("Traceback"):
+                if news := _news(record, url):
+                    _say(news)
+                explained = _STEPS_FAILED in plain  # each step has said why
+                shown = record["level"] in _SHOWN_LEVELS and not explained
+            elif plain.startswith(_DESIGNED_FAILURE):
+                explained = True
+            elif plain.startswith("Stack Trace:"):
+                shown = shown and not explained
+            elif plain.startswith("Traceback"):
                 shown = True
+            if shown and not stopping.is_set():
                 _say(plain.rstrip())
+
+
+def _news(record: re.Match[str], url: str) -> str | None:
+    """Say in a line what a person waits for: that the server is up, that a run has ended."""
+    if record["message"].startswith("Serving dagster-webserver"):
+        return f"ready at {url}"
+    end = _RUN_END.match(record["message"])
+    if end is None:
+        return None
+    where = "" if end["end"] == "SUCCESS" else f", see {url}/runs/{end['run']}"
+    return f"{record['time']} {end['job']}: {end['end'].lower()}{where}"
 
 
 def _end_group(served: subprocess.Popen[str]) -> None:
