@@ -33,8 +33,7 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _RECORD = re.compile(r"\S+ (?P<time>\S+) \S+ - \S+ - (?P<level>[A-Z]+) - (?P<message>.*)")
 _RUN_END = re.compile(r"(?P<job>\S+) - (?P<run>\S+) - \d+ - RUN_(?P<end>SUCCESS|FAILURE|CANCELED) - ")
 _SHOWN_LEVELS = ("WARNING", "ERROR", "CRITICAL")
-_STEPS_FAILED = " failed. Steps failed: "
-_DESIGNED_FAILURE = "dagster._core.definitions.events.Failure: "  # it says all that a person needs
+_TOLD_TWICE = (" failed. Steps failed: ", " - Sensor tick caught an error")
 
 
 def run_dev(names: Sequence[str], choice: CampusChoice, *, data_dir: Path, port: int) -> None:
@@ -85,21 +84,22 @@ def _sources(folder: Path, choice: CampusChoice) -> Iterator[tuple[str, bool]]:
     home = folder / "dagster"
     if settings.environment_file is None and settings.name == "dev":
         with sandbox(folder, choice.remembered(folder).content(DEFAULT_COURSES)) as campus:
-            _skip_greeting(home)
+            _make_home(home)
             _start_afresh()
             yield f"a simulated campus at {campus.url}", True
         return
     environment = load_environment()
-    _skip_greeting(home)
+    _make_home(home)
     os.environ.setdefault("DAGSTER_HOME", str(home))
     os.environ.setdefault("OL_DATA_DIR", str(folder))
     yield f"the sources of {settings.environment_file} ({environment.name})", False
 
 
-def _skip_greeting(home: Path) -> None:
-    """Leave the mark of a person who skipped the form for an e-mail address with which Dagster greets a new home."""
+def _make_home(home: Path) -> None:
+    """Make a folder for Dagster's instance that it neither warns about nor greets with a form for an e-mail address."""
     (home / ".nux").mkdir(parents=True, exist_ok=True)
-    (home / ".nux" / "nux.yaml").touch()
+    (home / ".nux" / "nux.yaml").touch()  # the mark of a person who skipped that form
+    (home / "dagster.yaml").touch()
 
 
 def _start_afresh() -> None:
@@ -164,27 +164,26 @@ def _serve(command: Sequence[str], *, log: Path, before_end: Callable[[], None] 
 def _relay(output: IO[str], log: Path, url: str, stopping: Event) -> None:
     """Write all that Dagster says to a file; show people warnings, errors and what became of each run.
 
-    What is interrupted complains at length, so once Dagster is told to stop only the end of each run is shown.
+    Where in the code an error was raised stands in the file only. What is interrupted complains at length, so once
+    Dagster is told to stop only the end of each run is shown.
     """
-    shown, explained = True, False
+    shown, repeated, in_trace = True, False, False
     with log.open("w", encoding="utf-8") as file:
         for line in output:
-            plain = _COLOUR.sub("", line)
-            file.write(plain)
+            plain = _COLOUR.sub("", line).rstrip()
+            file.write(f"{plain}\n")
             file.flush()
             if record := _RECORD.match(plain):
                 if news := _news(record, url):
                     _say(news)
-                explained = _STEPS_FAILED in plain  # each step has said why
-                shown = record["level"] in _SHOWN_LEVELS and not explained
-            elif plain.startswith(_DESIGNED_FAILURE):
-                explained = True
-            elif plain.startswith("Stack Trace:"):
-                shown = shown and not explained
-            elif plain.startswith("Traceback"):
+                repeated = any(message in plain for message in _TOLD_TWICE)
+                shown = record["level"] in _SHOWN_LEVELS and not repeated
+            if not plain.startswith(" "):
+                in_trace = plain.startswith(("Traceback", "Stack Trace:"))
+            if plain.startswith("Traceback") and not repeated:  # also of a process that can say no more
                 shown = True
-            if shown and not stopping.is_set():
-                _say(plain.rstrip())
+            if plain and shown and not in_trace and not stopping.is_set():
+                _say(plain)
 
 
 def _news(record: re.Match[str], url: str) -> str | None:
