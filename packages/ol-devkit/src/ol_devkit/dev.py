@@ -56,7 +56,7 @@ def run_dev(names: Sequence[str], choice: CampusChoice, *, data_dir: Path, port:
         _say(f"data in {folder}; all that Dagster says goes to {folder / LOG_NAME}")
         _say("starting, which takes about half a minute; Ctrl-C stops")
         command = [sys.executable, "-m", "dagster", "dev", "-w", str(workspace), "-h", _HOST, "-p", str(port)]
-        code = _serve(command, log=folder / LOG_NAME, before_end=_cancel_runs if runs_are_ours else None)
+        code = _serve(command, port, log=folder / LOG_NAME, before_end=_cancel_runs if runs_are_ours else None)
     sys.exit(code)
 
 
@@ -127,7 +127,7 @@ def _cancel_runs() -> None:
             instance.report_run_canceling(run)
 
 
-def _serve(command: Sequence[str], *, log: Path, before_end: Callable[[], None] | None) -> int:
+def _serve(command: Sequence[str], port: int, *, log: Path, before_end: Callable[[], None] | None) -> int:
     """Run Dagster in a process group of its own until it ends, or this process is told to stop; leave none behind."""
     warnings = ",".join(filter(None, [_QUIET, os.environ.get("PYTHONWARNINGS")]))
     served = subprocess.Popen(  # noqa: S603 - our own interpreter
@@ -140,7 +140,7 @@ def _serve(command: Sequence[str], *, log: Path, before_end: Callable[[], None] 
         start_new_session=True,
     )
     stopping = Event()
-    relay = Thread(target=_relay, args=(served.stdout, log, f"http://{_HOST}:{command[-1]}", stopping), daemon=True)
+    relay = Thread(target=_relay, args=(served.stdout, log, port, stopping), daemon=True)
     relay.start()
     try:
         served.wait()
@@ -161,7 +161,7 @@ def _serve(command: Sequence[str], *, log: Path, before_end: Callable[[], None] 
         relay.join(_END_SECONDS)
 
 
-def _relay(output: IO[str], log: Path, url: str, stopping: Event) -> None:
+def _relay(output: IO[str], log: Path, port: int, stopping: Event) -> None:
     """Write all that Dagster says to a file; show people warnings, errors and what became of each run.
 
     Where in the code an error was raised stands in the file only. What is interrupted complains at length, so once
@@ -174,7 +174,7 @@ def _relay(output: IO[str], log: Path, url: str, stopping: Event) -> None:
             file.write(f"{plain}\n")
             file.flush()
             if record := _RECORD.match(plain):
-                if news := _news(record, url):
+                if news := _news(record, port):
                     _say(news)
                 repeated = any(message in plain for message in _TOLD_TWICE)
                 shown = record["level"] in _SHOWN_LEVELS and not repeated
@@ -186,15 +186,26 @@ def _relay(output: IO[str], log: Path, url: str, stopping: Event) -> None:
                 _say(plain)
 
 
-def _news(record: re.Match[str], url: str) -> str | None:
+def _news(record: re.Match[str], port: int) -> str | None:
     """Say in a line what a person waits for: that the server is up, that a run has ended."""
+    url = f"http://{_HOST}:{port}"
     if record["message"].startswith("Serving dagster-webserver"):
+        _wait_until_open(port)
         return f"ready at {url}"
     end = _RUN_END.match(record["message"])
     if end is None:
         return None
     where = "" if end["end"] == "SUCCESS" else f", see {url}/runs/{end['run']}"
     return f"{record['time']} {end['job']}: {end['end'].lower()}{where}"
+
+
+def _wait_until_open(port: int) -> None:
+    """Wait a few seconds at most: the server announces itself just before it listens."""
+    deadline = monotonic() + _END_SECONDS
+    while monotonic() < deadline:
+        with suppress(OSError), socket.create_connection((_HOST, port), timeout=1):
+            return
+        sleep(0.1)
 
 
 def _end_group(served: subprocess.Popen[str]) -> None:
