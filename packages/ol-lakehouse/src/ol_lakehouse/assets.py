@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtCliResource, DbtProject, dbt_assets
+from dagster_dbt import (
+    DagsterDbtCliRuntimeError,
+    DagsterDbtTranslator,
+    DagsterDbtTranslatorSettings,
+    DbtCliResource,
+    DbtProject,
+    dbt_assets,
+)
+from dagster_dbt.core.dbt_event_iterator import DbtEventIterator
 from ol_core.environment import Engine
 from ol_core.failures import PermanentFailure
 
@@ -79,6 +87,23 @@ def build_warehouse_assets(*, manifest: dict[str, Any], data_dir: Path, engine: 
         arguments = ["build", "--exclude-resource-type", "unit_test", "--vars", json.dumps({"data_dir": str(data_dir)})]
         # dagster-dbt asks the context for its op, which is deprecated on an asset's own context.
         build = dbt.cli(arguments, context=context.op_execution_context, target_path=data_dir / "dbt")
-        yield from build.stream().fetch_row_counts()
+        stream: Iterator[Any] = build.stream()
+        events, failure = _drained(stream) if engine.target == "dev" else (stream, None)
+        # dagster-dbt counts rows while it spins on a core until the events end, so they come to it one by one.
+        for event in events:
+            yield from DbtEventIterator(iter([event]), build).fetch_row_counts()
+        if failure is not None:
+            raise failure
 
     return warehouse
+
+
+def _drained(events: Iterator[Any]) -> tuple[Iterator[Any], Exception | None]:
+    """Wait until dbt ends, which is when it gives the DuckDB file up; return its events, and what it failed with."""
+    kept = []
+    try:
+        for event in events:
+            kept.append(event)  # noqa: PERF402 - what came before a failure counts
+    except DagsterDbtCliRuntimeError as error:
+        return iter(kept), error
+    return iter(kept), None
