@@ -1,4 +1,5 @@
-{#- The schema names are the same on every target: targets differ by catalog or file, not by a prefix. -#}
+{#- The logical schema, after the base that the environment states for Trino; asset keys have no base. -#}
 {% macro generate_schema_name(custom_schema_name, node) -%}
-    {{ (custom_schema_name or target.schema) | trim }}
+    {%- set base = env_var('OL_TRINO_SCHEMA_BASE', '') if target.type == 'trino' else '' -%}
+    {{ [base, (custom_schema_name or 'main') | trim] | select | join('_') }}
 {%- endmacro %}

@@ -28,7 +28,7 @@ class CanvasApiClientFactory(dg.ConfigurableResource[Any]):
 
 def canvas_api(environment: Environment) -> CanvasApiClientFactory:
     """Build the `canvas_api` resource of an environment."""
-    canvas = environment.canvas
+    canvas = environment.canvas[0]
     return CanvasApiClientFactory(
         url=str(canvas.url),
         account_id=canvas.account_id,

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -112,6 +113,39 @@ def _check_alone(location: code_locations.CodeLocation) -> dict[str, Any]:
 def workspace(names: tuple[str, ...]) -> None:
     """Print a workspace.yaml for Dagster with one process a code location."""
     click.echo(workspace_yaml(code_locations.installed(names)), nl=False)
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+def environment(*, as_json: bool) -> None:
+    """Print the environment in force; of secrets, where they are."""
+    from ol_core.environment import Settings, load_environment
+
+    stated, settings = load_environment(), Settings()
+    if as_json:
+        click.echo(json.dumps(stated.model_dump(mode="json"), indent=2))
+        return
+    click.echo(f"# {settings.environment_file or f'the defaults of dev, below {settings.data_dir}'}")
+    rows = list(_flat("", stated))
+    width = max(len(key) for key, _ in rows)
+    for key, value in rows:
+        click.echo(f"{key.ljust(width)}  {value}")
+
+
+def _flat(prefix: str, value: object) -> Iterator[tuple[str, str]]:
+    """Yield the dotted key and the text of every value below `value`; a reference to a secret is one value."""
+    from pydantic import BaseModel
+
+    from ol_core.environment import SecretRef
+
+    if isinstance(value, BaseModel) and not isinstance(value, SecretRef):
+        for key, one in value:
+            yield from _flat(f"{prefix}.{key}".lstrip("."), one)
+    elif isinstance(value, tuple) and value and isinstance(value[0], BaseModel):
+        for one in value:
+            yield from _flat(f"{prefix}.{one.name}", one)
+    else:
+        yield prefix, json.dumps(value) if isinstance(value, bool | tuple) else str(value)
 
 
 def workspace_yaml(found: list[code_locations.CodeLocation]) -> str:

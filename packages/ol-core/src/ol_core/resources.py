@@ -14,6 +14,6 @@ def shared_resources(environment: Environment) -> dict[str, Any]:
     return {
         "secrets": secrets_resource(environment),
         "io_manager": FileObjectIOManager(url=environment.objects.url, writable=environment.objects.writable),
-        "raw_table_io_manager": RawTableIOManager.of(environment.tables),
+        "raw_table_io_manager": RawTableIOManager.of(environment),
         "learn_api": learn_api(environment),
     }

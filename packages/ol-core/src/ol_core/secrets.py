@@ -140,7 +140,8 @@ def secrets_resource(environment: Environment) -> Secrets:
     """
     backend = environment.secrets
     if backend.kind == "vault":
-        return Vault(url=backend.url, mount=backend.mount, auth=backend.auth, role=backend.role)
+        role = backend.auth.role if backend.auth.method == "kubernetes" else ""
+        return Vault(url=str(backend.url), mount=backend.mount, auth="kubernetes" if role else "token", role=role)
     if environment.name != "dev":
         raise PermanentFailure(f"environment {environment.name!r} keeps secrets in a local file; only `dev` may")
     return LocalSecrets(file=backend.file)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 from pydantic import Field
 
-from ol_core.environment import RAW_NAMESPACE, TableCatalog
+from ol_core.environment import RAW_NAMESPACE, Environment
 from ol_core.failures import PermanentFailure, TransientFailure, UpstreamMissing
 
 if TYPE_CHECKING:
@@ -69,9 +69,11 @@ class RawTableIOManager(dg.ConfigurableIOManager):
     writable: bool = Field(description="Whether this environment may write here.")
 
     @classmethod
-    def of(cls, catalog: TableCatalog) -> "RawTableIOManager":
+    def of(cls, environment: Environment) -> "RawTableIOManager":
         """Build the IO manager of an environment's catalog."""
-        return cls(kind=catalog.kind, uri=catalog.uri, warehouse=catalog.warehouse, writable=catalog.writable)
+        catalog = environment.tables
+        uri = "" if catalog.kind == "glue" else str(catalog.uri)
+        return cls(kind=catalog.kind, uri=uri, warehouse=catalog.warehouse, writable=catalog.writable)
 
     def replace_partitions(
         self, table: str, schema: "pa.Schema", partitions: Sequence[str], batches: Iterator["pa.Table"]

@@ -1,7 +1,13 @@
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
-from ol_core.environment import InvalidEnvironment, development, load_environment
+from click.testing import CliRunner
+from ol_core.cli import main
+from ol_core.environment import InvalidEnvironment, SecretRef, development, load_environment
+from pydantic import ValidationError
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +27,7 @@ def test_dev_is_complete_with_no_setting_at_all() -> None:
 def test_an_unknown_name_is_refused_with_the_valid_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DAGSTER_ENV", "prod")
 
-    with pytest.raises(InvalidEnvironment, match=r"'prod'; valid names are dev, ci, qa, production"):
+    with pytest.raises(InvalidEnvironment, match=r"'prod'; valid: dev, ci, qa, production"):
         load_environment()
 
 
@@ -32,33 +38,161 @@ def test_other_environments_need_their_file(monkeypatch: pytest.MonkeyPatch) -> 
         load_environment()
 
 
-def test_every_problem_of_a_file_is_listed_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    file = tmp_path / "environment.toml"
-    file.write_text('name = "qa"\nsurprise = 1\n[objects]\nurl = "s3://bucket"\nwritable = "perhaps"\n')
-    monkeypatch.setenv("DAGSTER_ENV", "qa")
-    monkeypatch.setenv("OL_ENVIRONMENT_FILE", str(file))
+def stated(**changed: object) -> dict[str, Any]:
+    """The settings of `dev`, as a file states them, with some of them changed."""
+    environment = development(data_dir=Path("data"), campus_url="http://127.0.0.1:1")
+    return {**environment.model_dump(mode="json"), "name": "qa", **changed}
 
+
+def toml(value: object) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {toml(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(toml, value)) + "]"
+    return json.dumps(value)
+
+
+@pytest.fixture
+def write(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Path]:
+    def _write(content: Mapping[str, object], name: str = "qa") -> Path:
+        file = tmp_path / "environment.toml"
+        file.write_text("\n".join(f"{key} = {toml(value)}" for key, value in content.items()))
+        monkeypatch.setenv("DAGSTER_ENV", name)
+        monkeypatch.setenv("OL_ENVIRONMENT_FILE", str(file))
+        return file
+
+    return _write
+
+
+def problems() -> list[str]:
     with pytest.raises(InvalidEnvironment) as caught:
         load_environment()
-
-    message = str(caught.value)
-    assert str(file) in message
-    assert "surprise: Extra inputs are not permitted" in message
-    assert "objects.writable: Input should be a valid boolean" in message
-    assert "tables: Field required" in message
+    return str(caught.value).splitlines()
 
 
-def test_a_file_for_another_environment_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    file = tmp_path / "environment.toml"
-    file.write_text('name = "production"')
-    monkeypatch.setenv("DAGSTER_ENV", "qa")
-    monkeypatch.setenv("OL_ENVIRONMENT_FILE", str(file))
+def test_what_a_file_states_is_in_force(write: Callable[..., Path]) -> None:
+    write(stated())
 
-    with pytest.raises(InvalidEnvironment, match="is for 'production' but DAGSTER_ENV is 'qa'"):
-        load_environment()
+    assert load_environment().model_dump(mode="json") == stated()
 
 
-def test_secrets_print_as_their_place_only() -> None:
-    environment = development(data_dir=Path("somewhere"), campus_url="http://127.0.0.1:1")
+def test_every_problem_of_a_file_is_listed_at_once(write: Callable[..., Path]) -> None:
+    openedx = stated()["openedx"]
+    file = write(
+        stated(
+            name="production",
+            surprise=1,
+            objects={"kind": "s3", "bucket": "b", "writable": "perhaps"},
+            tables={"kind": "foo"},
+            engine={"writable": True},
+            canvas=[{"name": "My Canvas", "url": "no address", "account_id": "one", "access_token": "hunter2"}],
+            openedx=[*openedx, openedx[0]],
+        )
+    )
+    lines = problems()
 
-    assert str(environment.canvas.access_token) == "canvas#access_token"
+    assert lines[0] == f"{file} has 13 problems:"
+    assert sorted(line.strip() for line in lines[1:]) == sorted(
+        [
+            "name: the file is for 'production' but DAGSTER_ENV is 'qa'; use one name",
+            "surprise: there is no such key",
+            "objects.prefix: this key is missing",
+            "objects.region: this key is missing",
+            "objects.endpoint_url: this key is missing",
+            "objects.writable: Input should be a valid boolean, unable to interpret input",
+            "tables.kind: 'foo' is unknown; valid: sql, rest, glue",
+            "engine.kind: this key is missing",
+            "canvas.0.name: String should match pattern '^[a-z][a-z0-9]*(_[a-z0-9]+)*$'",
+            "canvas.0.url: Input should be a valid URL, relative URL without a base",
+            "canvas.0.account_id: Input should be a valid integer, unable to parse string as an integer",
+            "canvas.0.access_token: must be a table { path, key }",
+            "openedx: Value error, names must differ; twice or more: mitx",
+        ]
+    )
+    assert "hunter2" not in "".join(lines)
+
+
+def test_a_missing_section_and_a_missing_key_are_named(write: Callable[..., Path]) -> None:
+    content = stated()
+    del content["learn"]
+    content["secrets"] = {
+        "kind": "vault", "url": "https://vault.invalid", "mount": "secret", "namespace": "", "ca_file": "",
+        "auth": {"method": "kubernetes", "role": "dagster"},
+    }  # fmt: skip
+    write(content)
+
+    assert [line.strip() for line in problems()[1:]] == [
+        "secrets.auth.mount: this key is missing",
+        "learn: this key is missing",
+    ]
+
+
+def test_an_unknown_name_and_the_problems_of_its_file_are_told_together(write: Callable[..., Path]) -> None:
+    write(stated(surprise=1, name="staging"), name="staging")
+
+    assert [line.strip() for line in problems()[1:]] == [
+        "DAGSTER_ENV is 'staging'; valid: dev, ci, qa, production",
+        "name: valid: dev, ci, qa or production",
+        "surprise: there is no such key",
+    ]
+
+
+@pytest.mark.parametrize("content", ["a = ", "name = \udcff"])
+def test_a_file_that_is_no_toml_is_named(write: Callable[..., Path], content: str) -> None:
+    file = write({})
+    file.write_bytes(content.encode("utf-8", "surrogateescape"))
+
+    assert problems()[0].startswith(f"{file} is not TOML: ")
+
+
+def test_a_file_that_is_not_there_is_named(write: Callable[..., Path]) -> None:
+    write({}).unlink()
+
+    assert "No such file or directory" in problems()[0]
+
+
+def test_variables_change_no_value_of_a_file(write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    write(stated())
+    monkeypatch.setenv("OBJECTS", '{"kind": "folder", "path": "elsewhere", "writable": true}')
+
+    assert load_environment().model_dump(mode="json") == stated()
+
+
+def test_an_environment_is_frozen() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        load_environment().name = "qa"  # type: ignore[misc]
+
+
+def test_secrets_print_serialise_and_compare_as_their_place_only() -> None:
+    ref = development(data_dir=Path("somewhere"), campus_url="http://127.0.0.1:1").canvas[0].access_token
+
+    assert str(ref) == "canvas#access_token"
+    assert ref.model_dump() == {"path": "canvas", "key": "access_token"}
+    assert ref == SecretRef.parse(str(ref))
+    assert len({ref, SecretRef.parse(str(ref))}) == 1
+
+
+def test_a_password_in_the_address_of_a_catalog_is_refused_and_not_told(write: Callable[..., Path]) -> None:
+    uri = "postgresql://dagster:hunter2@db.invalid/catalog"
+    write(stated(tables={"kind": "sql", "uri": uri, "warehouse": "s3://b", "writable": True}))
+
+    assert "tables.uri: Value error, must hold no password" in problems()[1]
+    assert "hunter2" not in "".join(problems())
+
+
+def test_the_command_prints_what_is_in_force_and_where_secrets_are(write: Callable[..., Path]) -> None:
+    file = write(stated())
+    text, data = (CliRunner().invoke(main, ["environment", *options]) for options in ([], ["--json"]))
+
+    assert text.output.splitlines()[0] == f"# {file}"
+    assert "openedx.mitx.client_secret         openedx/mitx#client_secret" in text.output.splitlines()
+    assert json.loads(data.output) == stated()
+
+
+def test_the_command_fails_with_every_problem(write: Callable[..., Path]) -> None:
+    write(stated(surprise=1, engine={}))
+    done = CliRunner().invoke(main, ["environment"])
+
+    assert done.exit_code == 1
+    assert "surprise: there is no such key" in done.output
+    assert "engine.kind: this key is missing" in done.output

@@ -5,7 +5,9 @@ Asset keys are `<schema>/<model>`, those of the raw tables that they read `ol_wa
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from dagster_dbt import (
 from dagster_dbt.core.dbt_event_iterator import DbtEventIterator
 from ol_core.environment import Engine
 from ol_core.failures import PermanentFailure
+from ol_core.secrets import Secrets
 
 
 class DbtAutomationTranslator(DagsterDbtTranslator):
@@ -78,24 +81,57 @@ def build_warehouse_assets(*, manifest: dict[str, Any], data_dir: Path, engine: 
         pool="warehouse",  # DuckDB admits one writer, and two dbt runs would replace each other's tables
         dagster_dbt_translator=DbtAutomationTranslator(manifest["macros"]),
     )
-    def warehouse(context: dg.AssetExecutionContext, dbt: DbtCliResource) -> Iterator[object]:
+    def warehouse(
+        context: dg.AssetExecutionContext, dbt: DbtCliResource, secrets: dg.ResourceParam[Secrets]
+    ) -> Iterator[object]:
         if not engine.writable:
             raise PermanentFailure(
-                f"this environment does not declare its engine (target {engine.target}) writable; "
+                f"this environment does not declare its engine ({engine.kind}) writable; "
                 f"set `writable = true` under [engine] in environment.toml to build the warehouse from here"
             )
         arguments = ["build", "--exclude-resource-type", "unit_test", "--vars", json.dumps({"data_dir": str(data_dir)})]
         # dagster-dbt asks the context for its op, which is deprecated on an asset's own context.
-        build = dbt.cli(arguments, context=context.op_execution_context, target_path=data_dir / "dbt")
-        stream: Iterator[Any] = build.stream()
-        events, failure = _drained(stream) if engine.target == "dev" else (stream, None)
-        # dagster-dbt counts rows while it spins on a core until the events end, so they come to it one by one.
-        for event in events:
-            yield from DbtEventIterator(iter([event]), build).fetch_row_counts()
-        if failure is not None:
-            raise failure
+        with connection_variables(engine, secrets):
+            build = dbt.cli(arguments, context=context.op_execution_context, target_path=data_dir / "dbt")
+            stream: Iterator[Any] = build.stream()
+            events, failure = _drained(stream) if engine.kind == "duckdb" else (stream, None)
+            # dagster-dbt counts rows while it spins on a core until the events end, so they come to it one by one.
+            for event in events:
+                yield from DbtEventIterator(iter([event]), build).fetch_row_counts()
+            if failure is not None:
+                raise failure
 
     return warehouse
+
+
+@contextmanager
+def connection_variables(engine: Engine, secrets: Secrets) -> Iterator[None]:
+    """Set what ol_dbt/profiles.yml reads of the engine, for dbt to inherit, and take it back at the end.
+
+    Raises:
+        PermanentFailure: a variable names another engine already; dbt must build where the environment says.
+    """
+    if engine.kind == "duckdb":
+        yield
+        return
+    stated = {
+        "OL_TRINO_HOST": engine.host,
+        "OL_TRINO_PORT": str(engine.port),
+        "OL_TRINO_CATALOG": engine.catalog,
+        "OL_TRINO_SCHEMA_BASE": engine.schema_base,
+        "OL_TRINO_USER": engine.user,
+    }
+    for name, value in stated.items():
+        if os.environ.get(name, value) != value:
+            raise PermanentFailure(
+                f"{name} is {os.environ[name]!r} but the environment's engine has {value!r}; unset the variable"
+            )
+    os.environ.update({**stated, "DBT_ENV_SECRET_TRINO_PASSWORD": secrets.get(engine.password)})
+    try:
+        yield
+    finally:
+        for name in (*stated, "DBT_ENV_SECRET_TRINO_PASSWORD"):
+            os.environ.pop(name, None)
 
 
 def _drained(events: Iterator[Any]) -> tuple[Iterator[Any], Exception | None]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import dagster as dg
 from dagster_dbt import DbtCliResource
 from ol_core.environment import Settings, load_environment
+from ol_core.secrets import secrets_resource
 from ol_core.tables import RawTableIOManager
 
 from ol_lakehouse.assets import build_warehouse_assets
@@ -19,7 +20,7 @@ def defs() -> dg.Definitions:
     environment = load_environment()
     engine = environment.engine
     project = project_directory()
-    manifest = read_manifest(project, adapter_type="duckdb" if engine.target == "dev" else "trino")
+    manifest = read_manifest(project, adapter_type=engine.kind)
     warehouse = build_warehouse_assets(
         manifest=manifest,
         data_dir=Settings().data_dir.absolute(),
@@ -28,13 +29,17 @@ def defs() -> dg.Definitions:
     dbt = DbtCliResource(
         project_dir=str(project),
         profiles_dir=str(project),
-        target=engine.target,
+        target=engine.kind,
         dbt_executable=str(_dbt_executable()),
     )
     build = dg.define_asset_job("lakehouse_dbt_build", selection=dg.AssetSelection.assets(warehouse))
     return dg.Definitions(
         assets=[warehouse],
-        resources={"dbt": dbt, "raw_table_io_manager": RawTableIOManager.of(environment.tables)},
+        resources={
+            "dbt": dbt,
+            "raw_table_io_manager": RawTableIOManager.of(environment),
+            "secrets": secrets_resource(environment),
+        },
         jobs=[build],
         sensors=[build_sensor(build.name, manifest)],
         executor=dg.in_process_executor,

@@ -61,7 +61,7 @@ def read_manifest(project: Path, *, adapter_type: str) -> Json:
         adapter_type: `duckdb` or `trino`; Dagster shows it as the assets' kind.
 
     Raises:
-        PermanentFailure: where the manifest is missing or is not JSON.
+        PermanentFailure: where the manifest is missing, is not JSON, or was made for another engine.
     """
     file = project / MANIFEST_NAME
     try:
@@ -70,7 +70,12 @@ def read_manifest(project: Path, *, adapter_type: str) -> Json:
         raise PermanentFailure(f"cannot read {file}: {error.strerror}; bake it with `{PARSE_COMMAND}`") from error
     except json.JSONDecodeError as error:
         raise PermanentFailure(f"{file} is not JSON ({error}); bake it again with `{PARSE_COMMAND}`") from error
-    manifest["metadata"]["adapter_type"] = adapter_type
+    made_for = manifest["metadata"].setdefault("adapter_type", adapter_type)  # ours fits every engine, dbt's only one
+    if made_for != adapter_type:
+        raise PermanentFailure(
+            f"{file} was made for {made_for}, but the environment's engine is {adapter_type}; "
+            f"bake it again with `{PARSE_COMMAND}`"
+        )
     return manifest
 
 
@@ -81,7 +86,7 @@ def bake_manifest(project: Path) -> str:
         PermanentFailure: where dbt cannot parse the project; the message is dbt's own.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        arguments = ["--quiet", "--no-use-colors", "--no-partial-parse", "parse", "--target", "dev"]
+        arguments = ["--quiet", "--no-use-colors", "--no-partial-parse", "parse", "--target", "duckdb"]
         folders = {
             "PROJECT_DIR": str(project),
             "PROFILES_DIR": str(project),

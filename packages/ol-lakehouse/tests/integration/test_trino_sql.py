@@ -48,7 +48,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     project = str(project_directory())
     settings = {"HOST": "trino.invalid", "USER": "nobody", "CATALOG": "lake"}
     finished = subprocess.run(
-        [sys.executable, "-c", DBT, "compile", "--target", "qa", "--no-introspect", "--no-populate-cache"],
+        [sys.executable, "-c", DBT, "compile", "--target", "trino", "--no-introspect", "--no-populate-cache"],
         env={
             **os.environ,
             **{f"OL_TRINO_{name}": value for name, value in settings.items()},

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from ol_core.environment import Engine
+from ol_core.environment import DuckDbEngine, SecretRef, TrinoEngine
 from ol_core.failures import PermanentFailure
-from ol_lakehouse.assets import DbtAutomationTranslator, build_warehouse_assets
+from ol_core.secrets import LocalSecrets
+from ol_lakehouse.assets import DbtAutomationTranslator, build_warehouse_assets, connection_variables
 from ol_lakehouse.definitions import defs
 from ol_lakehouse.project import project_directory, read_manifest
 
@@ -77,11 +78,41 @@ def test_code_versions_follow_the_sql_and_the_macros() -> None:
 
 
 def test_an_engine_that_is_not_writable_is_refused(tmp_path: Path) -> None:
-    engine = Engine(target="production", writable=False)
+    engine = DuckDbEngine(kind="duckdb", writable=False)
     assets = build_warehouse_assets(manifest=MANIFEST, data_dir=tmp_path, engine=engine)
-    with pytest.raises(PermanentFailure, match=r"target production.*writable = true.*environment\.toml"):
+    with pytest.raises(PermanentFailure, match=r"engine \(duckdb\).*writable = true.*environment\.toml"):
         dg.materialize([assets], resources=defs().resources)
     assert list(tmp_path.iterdir()) == []
+
+
+TRINO = TrinoEngine(
+    kind="trino",
+    host="trino.invalid",
+    port=443,
+    catalog="lake",
+    schema_base="qa",
+    user="dagster",
+    password=SecretRef(path="trino", key="password"),
+    writable=True,
+)
+
+
+def test_dbt_is_told_the_engine_of_the_environment_while_it_runs_and_no_longer(tmp_path: Path) -> None:
+    file = tmp_path / "secrets.toml"
+    file.write_text('[trino]\npassword = "open sesame"\n')
+    with connection_variables(TRINO, LocalSecrets(file=str(file))):
+        assert os.environ["OL_TRINO_CATALOG"] == "lake"
+        assert os.environ["DBT_ENV_SECRET_TRINO_PASSWORD"] == "open sesame"
+    assert not [name for name in os.environ if "TRINO" in name]
+
+
+def test_a_variable_that_names_another_engine_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OL_TRINO_HOST", "trino-production.invalid")
+    with (
+        pytest.raises(PermanentFailure, match=r"OL_TRINO_HOST is 'trino-production.invalid' but .* 'trino.invalid'"),
+        connection_variables(TRINO, LocalSecrets(file="none")),
+    ):
+        pass
 
 
 LOAD = """

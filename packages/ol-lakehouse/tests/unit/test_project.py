@@ -60,3 +60,10 @@ def test_slimming_a_slim_manifest_changes_nothing_but_macros() -> None:
 
 def test_the_engine_is_stated_when_the_manifest_is_read() -> None:
     assert read_manifest(project_directory(), adapter_type="trino")["metadata"]["adapter_type"] == "trino"
+
+
+def test_a_manifest_of_another_engine_is_refused(tmp_path: Path) -> None:
+    (tmp_path / MANIFEST_NAME).write_text(json.dumps({"metadata": {"adapter_type": "duckdb"}}))
+
+    with pytest.raises(PermanentFailure, match="was made for duckdb, but the environment's engine is trino"):
+        read_manifest(tmp_path, adapter_type="trino")

@@ -1,0 +1,78 @@
+"""The one environment value: which systems this deployment reads, where it writes, and what it may write.
+
+`DAGSTER_ENV` chooses it. `dev` is complete by default and needs no file, no server and no credential: its sources are
+the simulated campus, its stores are folders under `OL_DATA_DIR`. The others read `environment.toml`, which states
+everything: no key has a default there, so an unknown or a missing key is an error. Nothing else may change a value: a
+variable that overrides one key of production would be written down nowhere.
+"""
+
+from ol_core.environment.loading import InvalidEnvironment, Settings, development, load_environment
+from ol_core.environment.sections import (
+    RAW_NAMESPACE,
+    AppRoleAuth,
+    AwsAuth,
+    CanvasInstance,
+    DuckDbEngine,
+    Engine,
+    Environment,
+    EnvironmentName,
+    FolderStore,
+    GcsStore,
+    GlueCatalog,
+    JwtAuth,
+    KubernetesAuth,
+    LocalSecretsBackend,
+    ObjectStore,
+    OidcAuth,
+    OpenEdxDeployment,
+    RestCatalog,
+    S3Store,
+    SecretRef,
+    SecretsBackend,
+    SqlCatalog,
+    SupersetInstance,
+    SystemName,
+    TableCatalog,
+    TokenAuth,
+    TrinoEngine,
+    VaultAuth,
+    VaultBackend,
+    WebhookReceiver,
+)
+
+__all__ = [
+    "RAW_NAMESPACE",
+    "AppRoleAuth",
+    "AwsAuth",
+    "CanvasInstance",
+    "DuckDbEngine",
+    "Engine",
+    "Environment",
+    "EnvironmentName",
+    "FolderStore",
+    "GcsStore",
+    "GlueCatalog",
+    "InvalidEnvironment",
+    "JwtAuth",
+    "KubernetesAuth",
+    "LocalSecretsBackend",
+    "ObjectStore",
+    "OidcAuth",
+    "OpenEdxDeployment",
+    "RestCatalog",
+    "S3Store",
+    "SecretRef",
+    "SecretsBackend",
+    "Settings",
+    "SqlCatalog",
+    "SupersetInstance",
+    "SystemName",
+    "TableCatalog",
+    "TokenAuth",
+    "TrinoEngine",
+    "VaultAuth",
+    "VaultBackend",
+    "WebhookReceiver",
+    "development",
+    "load_environment",
+]

@@ -1,0 +1,160 @@
+"""Reads the environment in force, and says everything that is wrong with it at once."""
+
+import os
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from ol_core.environment.sections import Environment, EnvironmentName
+from ol_core.failures import PermanentFailure
+
+
+class Settings(BaseSettings):
+    """What may be set from outside, by environment variable."""
+
+    model_config = SettingsConfigDict(frozen=True)
+
+    name: str = Field(default="dev", validation_alias="DAGSTER_ENV")
+    environment_file: Path | None = Field(default=None, validation_alias="OL_ENVIRONMENT_FILE")
+    data_dir: Path = Field(default=Path(".ol"), validation_alias="OL_DATA_DIR", description="Stores of `dev`.")
+    campus_url: str = Field(default="http://127.0.0.1:8765", validation_alias="OL_CAMPUS_URL")
+
+
+class InvalidEnvironment(PermanentFailure):
+    """The environment is unknown or its file is wrong; the message lists every problem."""
+
+
+def load_environment() -> Environment:
+    """Read the environment in force.
+
+    Returns:
+        The `dev` defaults, or what `OL_ENVIRONMENT_FILE` states.
+
+    Raises:
+        InvalidEnvironment: for an unknown name, a missing file, and every unknown, missing or mistyped key at once.
+    """
+    settings = Settings()
+    names = get_args(EnvironmentName)
+    problems = [] if settings.name in names else [f"DAGSTER_ENV is {settings.name!r}; valid: {', '.join(names)}"]
+    if settings.environment_file is not None:
+        return _read(settings.name, settings.environment_file, problems)
+    if problems:
+        raise InvalidEnvironment(problems[0])
+    if settings.name == "dev":
+        return development(data_dir=settings.data_dir, campus_url=settings.campus_url)
+    raise InvalidEnvironment(
+        f"DAGSTER_ENV is {settings.name!r} and OL_ENVIRONMENT_FILE is not set; "
+        f"point it at that deployment's environment.toml (only `dev` needs no file)"
+    )
+
+
+def _read(name: str, file: Path, problems: list[str]) -> Environment:
+    """Read a file; `problems` are those that are known before."""
+    try:
+        stated = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        problems = [*problems, f"cannot read {file} (OL_ENVIRONMENT_FILE): {error.strerror}"]
+        raise InvalidEnvironment("\n".join(problems)) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        problems = [*problems, f"{file} is not TOML: {error}"]
+        raise InvalidEnvironment("\n".join(problems)) from error
+    if isinstance(stated.get("name"), str) and stated["name"] != name:
+        problems = [*problems, f"name: the file is for {stated['name']!r} but DAGSTER_ENV is {name!r}; use one name"]
+    try:
+        environment = Environment.model_validate(stated)
+    except ValidationError as error:
+        problems = [*problems, *(_problem(stated, one["loc"], one) for one in error.errors(include_url=False))]
+        environment = None
+    if environment is None or problems:
+        lines = "".join(f"\n  {problem}" for problem in problems)
+        raise InvalidEnvironment(f"{file} has {len(problems)} problem{'s'[: len(problems) > 1]}:{lines}")
+    return environment
+
+
+def _problem(stated: Mapping[str, Any], place: Sequence[str | int], error: Mapping[str, Any]) -> str:
+    """Say what is wrong with a key, without its value: a secret may have been written in place of its reference."""
+    key = ".".join(_keys(stated, place))
+    context = error.get("ctx", {})
+    match error["type"]:
+        case "missing" | "union_tag_not_found":
+            tag = context.get("discriminator", "").strip("'")
+            return f"{key}.{tag}".rstrip(".") + ": this key is missing"
+        case "extra_forbidden":
+            return f"{key}: there is no such key"
+        case "union_tag_invalid":
+            tag, valid = context["discriminator"].strip("'"), context["expected_tags"].replace("'", "")
+            return f"{key}.{tag}: {context['tag']!r} is unknown; valid: {valid}"
+        case "literal_error":
+            return f"{key}: valid: {context['expected'].replace(chr(39), '')}"
+        case "model_type":
+            return f"{key}: must be a table" + (" { path, key }" if context["class_name"] == "SecretRef" else "")
+        case _:
+            return f"{key}: {error['msg']}"
+
+
+def _keys(stated: Any, place: Sequence[str | int]) -> Iterator[str]:  # noqa: ANN401 - parsed TOML
+    """Yield the keys of a place in the file; pydantic puts the chosen kinds of its unions between them."""
+    for depth, part in enumerate(place):
+        chosen_kind = isinstance(stated, dict) and part in (stated.get("kind"), stated.get("method"))
+        if chosen_kind and depth > 0:
+            continue
+        yield str(part)
+        try:
+            stated = stated[part]
+        except (KeyError, IndexError, TypeError):
+            stated = None
+
+
+def development(*, data_dir: Path, campus_url: str) -> Environment:
+    """The `dev` environment: folders under `data_dir`, sources on the simulated campus at `campus_url`."""
+    root = Path(os.path.abspath(data_dir))  # noqa: PTH100 - resolve() would read the disk and follow links
+    deployments = {"mitx": "mit_edx", "mitxonline": "mitxonline", "xpro": "xpro"}
+    return Environment.model_validate(
+        {
+            "name": "dev",
+            "secrets": {"kind": "local", "file": str(root / "secrets.toml")},
+            "objects": {"kind": "folder", "path": str(root / "objects"), "writable": True},
+            "tables": {
+                "kind": "sql",
+                "uri": f"sqlite:///{root / 'tables' / 'catalog.db'}",
+                "warehouse": str(root / "tables"),
+                "writable": True,
+            },
+            "engine": {"kind": "duckdb", "writable": True},
+            "canvas": [
+                {
+                    "name": "canvas",
+                    "url": f"{campus_url}/canvas",
+                    "account_id": 1,
+                    "access_token": {"path": "canvas", "key": "access_token"},
+                }
+            ],
+            "openedx": [
+                {
+                    "name": name,
+                    "lms_url": f"{campus_url}/{name}/lms",
+                    "studio_url": f"{campus_url}/{name}/studio",
+                    "webhook_source": source,
+                    "client_id": {"path": f"openedx/{name}", "key": "client_id"},
+                    "client_secret": {"path": f"openedx/{name}", "key": "client_secret"},
+                }
+                for name, source in deployments.items()
+            ],
+            "learn": {
+                "url": f"{campus_url}/learn",
+                "secret": {"path": "learn", "key": "webhook_secret"},
+                "writable": True,
+            },
+            "superset": {
+                "url": "http://127.0.0.1:8088",
+                "username": {"path": "superset", "key": "username"},
+                "password": {"path": "superset", "key": "password"},
+                "databases": [],
+                "writable": False,
+            },
+        }
+    )

@@ -1,0 +1,297 @@
+"""What an environment states, section by section: frozen models, none of whose keys has a default."""
+
+from collections import Counter
+from typing import Annotated, Literal, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl, StringConstraints
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+EnvironmentName = Literal["dev", "ci", "qa", "production"]
+SystemName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$")]
+"""Lower case letters, digits and single underscores: it becomes a part of asset keys and table names."""
+Text = Annotated[str, StringConstraints(min_length=1)]
+
+RAW_NAMESPACE = "ol_warehouse_raw_data"
+"""Iceberg namespace, asset key prefix and dbt source of the raw tables."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class SecretRef(_Section):
+    """Where a secret is; never the secret. Resolved by the `secrets` resource when it is first used."""
+
+    path: Text = Field(description="Path of the secret in the backend, such as `openedx/mitx`.")
+    key: Text = Field(description="Key within the secret, such as `client_secret`.")
+
+    def __str__(self) -> str:
+        return f"{self.path}#{self.key}"
+
+    @classmethod
+    def parse(cls, text: str) -> "SecretRef":
+        """Read `path#key`, as a reference is written in a resource's configuration."""
+        path, _, key = text.rpartition("#")
+        return cls(path=path, key=key)
+
+
+class TokenAuth(_Section):
+    """Login with the token of `VAULT_TOKEN`, or of the file that `vault login` writes."""
+
+    method: Literal["token"]
+
+
+class KubernetesAuth(_Section):
+    """Login with the pod's service account."""
+
+    method: Literal["kubernetes"]
+    role: Text = Field(description="Role of the login.")
+    mount: Text = Field(description="Mount of the auth method.")
+
+
+class AppRoleAuth(_Section):
+    """Login with a role id and a secret id."""
+
+    method: Literal["approle"]
+    role_id: Text = Field(description="Id of the role; not a secret.")
+    secret_id_file: Text = Field(description="File that holds the secret id.")
+    mount: Text = Field(description="Mount of the auth method.")
+
+
+class JwtAuth(_Section):
+    """Login with a JSON web token from a file or a variable."""
+
+    method: Literal["jwt"]
+    role: Text = Field(description="Role of the login.")
+    mount: Text = Field(description="Mount of the auth method.")
+    token_file: str = Field(description="File that holds the token; empty where a variable does.")
+    token_variable: str = Field(description="Environment variable that holds the token; empty where a file does.")
+
+
+class OidcAuth(_Section):
+    """Login of a person in the browser, by `ol secrets login`."""
+
+    method: Literal["oidc"]
+    role: str = Field(description="Role of the login; empty for the mount's default role.")
+    mount: Text = Field(description="Mount of the auth method.")
+
+
+class AwsAuth(_Section):
+    """Login with the AWS identity of the process."""
+
+    method: Literal["aws"]
+    role: Text = Field(description="Role of the login.")
+    mount: Text = Field(description="Mount of the auth method.")
+    region: Text = Field(description="Region of the STS endpoint that vouches.")
+
+
+VaultAuth = Annotated[
+    TokenAuth | KubernetesAuth | AppRoleAuth | JwtAuth | OidcAuth | AwsAuth, Field(discriminator="method")
+]
+
+
+class LocalSecretsBackend(_Section):
+    """Secrets in a file; `dev` only."""
+
+    kind: Literal["local"]
+    file: Text = Field(description="TOML file: a table a path, a value a key.")
+
+
+class VaultBackend(_Section):
+    """Secrets in HashiCorp Vault or OpenBao."""
+
+    kind: Literal["vault"]
+    url: HttpUrl = Field(description="Address of the server.")
+    mount: Text = Field(description="Mount of the key-value engine.")
+    namespace: str = Field(description="Namespace; empty for none.")
+    ca_file: str = Field(description="Certificates that vouch for the server; empty for those of the system.")
+    auth: VaultAuth = Field(description="How this process logs in.")
+
+
+SecretsBackend = Annotated[LocalSecretsBackend | VaultBackend, Field(discriminator="kind")]
+
+
+class FolderStore(_Section):
+    """File objects in a folder."""
+
+    kind: Literal["folder"]
+    path: Text = Field(description="The folder.")
+    writable: bool
+
+    @property
+    def url(self) -> str:
+        """Root of the objects."""
+        return self.path
+
+
+class S3Store(_Section):
+    """File objects in S3; credentials are those of the AWS SDK's own chain."""
+
+    kind: Literal["s3"]
+    bucket: Text
+    prefix: str = Field(description="Key prefix without slashes at its ends; empty for none.")
+    region: Text
+    endpoint_url: str = Field(description="Address of a server other than AWS's; empty for AWS.")
+    writable: bool
+
+    @property
+    def url(self) -> str:
+        """Root of the objects."""
+        return "/".join(filter(None, (f"s3://{self.bucket}", self.prefix)))
+
+
+class GcsStore(_Section):
+    """File objects in Google Cloud Storage; credentials are those of the SDK's own chain."""
+
+    kind: Literal["gcs"]
+    bucket: Text
+    prefix: str = Field(description="Key prefix without slashes at its ends; empty for none.")
+    writable: bool
+
+    @property
+    def url(self) -> str:
+        """Root of the objects."""
+        return "/".join(filter(None, (f"gs://{self.bucket}", self.prefix)))
+
+
+ObjectStore = Annotated[FolderStore | S3Store | GcsStore, Field(discriminator="kind")]
+
+
+def _no_password(uri: str) -> str:
+    if urlsplit(uri).password is not None:
+        raise ValueError("must hold no password; let the database's driver find it (PGPASSFILE, for example)")
+    return uri
+
+
+class SqlCatalog(_Section):
+    """An Iceberg catalog in a SQL database; SQLite on a laptop."""
+
+    kind: Literal["sql"]
+    uri: Annotated[Text, AfterValidator(_no_password)] = Field(description="SQLAlchemy address, without a password.")
+    warehouse: Text = Field(description="Root of the tables' data.")
+    writable: bool
+
+
+class RestCatalog(_Section):
+    """An Iceberg REST catalog."""
+
+    kind: Literal["rest"]
+    uri: HttpUrl = Field(description="Address of the catalog.")
+    warehouse: Text = Field(description="Name or root of the warehouse, as the catalog knows it.")
+    credential: SecretRef = Field(description="OAuth2 credential, `id:secret`.")
+    oauth2_server_uri: HttpUrl = Field(description="Where the credential is exchanged for a token.")
+    s3_endpoint_url: str = Field(description="Address of an S3 server other than AWS's; empty for AWS.")
+    region: Text = Field(description="Region of the tables' bucket.")
+    writable: bool
+
+
+class GlueCatalog(_Section):
+    """The AWS Glue catalog."""
+
+    kind: Literal["glue"]
+    region: Text
+    warehouse: Text = Field(description="Root of the tables' data, `s3://...`.")
+    writable: bool
+
+
+TableCatalog = Annotated[SqlCatalog | RestCatalog | GlueCatalog, Field(discriminator="kind")]
+
+
+class DuckDbEngine(_Section):
+    """The embedded engine; its one file lies in the data folder."""
+
+    kind: Literal["duckdb"]
+    writable: bool
+
+
+class TrinoEngine(_Section):
+    """The distributed engine."""
+
+    kind: Literal["trino"]
+    host: Text
+    port: Annotated[int, Field(ge=1, le=65535)]
+    catalog: Text = Field(description="Catalog of the models and the raw tables.")
+    schema_base: str = Field(description="What the models' schemas begin with; empty for their bare names.")
+    user: Text
+    password: SecretRef
+    writable: bool
+
+
+Engine = Annotated[DuckDbEngine | TrinoEngine, Field(discriminator="kind")]
+
+
+class CanvasInstance(_Section):
+    """A Canvas and the account whose courses are read."""
+
+    name: SystemName
+    url: HttpUrl
+    account_id: int
+    access_token: SecretRef
+
+
+class OpenEdxDeployment(_Section):
+    """An Open edX deployment: an LMS and its Studio with the course export plugin."""
+
+    name: SystemName
+    lms_url: HttpUrl
+    studio_url: HttpUrl
+    webhook_source: Text = Field(description="How the webhook's receiver calls this deployment.")
+    client_id: SecretRef
+    client_secret: SecretRef
+
+
+class WebhookReceiver(_Section):
+    """Who is told that content moved."""
+
+    url: HttpUrl
+    secret: SecretRef
+    writable: bool
+
+
+class SupersetInstance(_Section):
+    """The dashboards, and the databases in them whose datasets follow the models."""
+
+    url: HttpUrl
+    username: SecretRef
+    password: SecretRef
+    databases: tuple[Text, ...] = Field(description="Names of the databases, as Superset knows them.")
+    writable: bool
+
+
+_Named = TypeVar("_Named", CanvasInstance, OpenEdxDeployment)
+
+
+def _told_apart(systems: tuple[_Named, ...]) -> tuple[_Named, ...]:
+    twice = [name for name, count in Counter(one.name for one in systems).items() if count > 1]
+    if twice:
+        raise ValueError(f"names must differ; twice or more: {', '.join(twice)}")
+    return systems
+
+
+class Environment(BaseSettings):
+    """Everything that differs between deployments, as one frozen value."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    name: EnvironmentName
+    secrets: SecretsBackend
+    objects: ObjectStore
+    tables: TableCatalog
+    engine: Engine
+    canvas: Annotated[tuple[CanvasInstance, ...], AfterValidator(_told_apart)]
+    openedx: Annotated[tuple[OpenEdxDeployment, ...], AfterValidator(_told_apart)]
+    learn: WebhookReceiver
+    superset: SupersetInstance
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        *_: PydanticBaseSettingsSource,
+        **__: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take values from the file alone, never from variables."""
+        del settings_cls
+        return (init_settings,)
