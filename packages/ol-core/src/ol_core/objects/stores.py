@@ -1,0 +1,164 @@
+"""Where objects are kept. Each store adds a whole object or nothing, and never replaces one."""
+
+import os
+import re
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ol_core.failures import OlError, PermanentFailure, TransientFailure, UpstreamMissing
+from ol_core.objects.files import Digest, chunks_of, copied, digest_of
+
+if TYPE_CHECKING:
+    from upath import UPath
+
+_PARTIAL = re.compile(r"\.partial-(\d+)-")
+_OPTIONS = {"gs": {"consistency": "md5"}, "gcs": {"consistency": "md5"}}
+"""Options of fsspec's file systems: GCS compares the checksum of what it received."""
+
+
+class Store(ABC):
+    """A place for objects, by address: a path or an fsspec URL."""
+
+    @abstractmethod
+    def find(self, address: str) -> Digest | None:
+        """Return length and checksum of an object; None where there is none."""
+
+    @abstractmethod
+    def add(self, address: str, file: Path, digest: Digest, content_type: str) -> None:
+        """Add an object, unless there is one."""
+
+    @abstractmethod
+    def fetch(self, address: str, file: Path) -> None:
+        """Copy an object into a local file."""
+
+    @abstractmethod
+    def upath(self, address: str) -> "UPath":
+        """Return an object as a `UPath`."""
+
+    @abstractmethod
+    def failure(self, error: Exception, what: str) -> OlError:
+        """Say what an error of this store means."""
+
+    @contextmanager
+    def translated(self, what: str) -> Iterator[None]:
+        """Translate the store's errors: the one boundary for all of them."""
+        try:
+            yield
+        except OlError:
+            raise
+        except Exception as error:
+            raise self.failure(error, what) from error
+
+    def local(self, address: str) -> Path | None:
+        """Return the object as a local file, where it is one already."""
+        del address
+        return None
+
+
+class LocalStore(Store):
+    """Objects in a folder."""
+
+    def find(self, address: str) -> Digest | None:
+        """See `Store.find`."""
+        file = Path(address)
+        return digest_of(file) if file.is_file() else None
+
+    def add(self, address: str, file: Path, digest: Digest, content_type: str) -> None:
+        """Copy into a file beside the target, then give it its name, which fails where the name is taken."""
+        del content_type
+        target = Path(address)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(target.parent)
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".partial-{os.getpid()}-")
+        try:
+            with file.open("rb") as reader, os.fdopen(handle, "wb") as writer:
+                stored = Digest.of(copied(reader, writer))
+                writer.flush()
+                os.fsync(writer.fileno())
+            if stored != digest:
+                raise TransientFailure(f"{file} changed while it was stored as {address}; nothing was stored")
+            with suppress(FileExistsError):  # another process was first: the version is the same
+                os.link(name, target)
+        finally:
+            Path(name).unlink(missing_ok=True)
+
+    def fetch(self, address: str, file: Path) -> None:
+        """See `Store.fetch`."""
+        with Path(address).open("rb") as reader, file.open("wb") as writer:
+            Digest.of(copied(reader, writer))
+
+    def upath(self, address: str) -> "UPath":
+        """See `Store.upath`."""
+        from upath import UPath
+
+        return UPath(address)
+
+    def failure(self, error: Exception, what: str) -> OlError:
+        """See `Store.failure`."""
+        return _os_failure(error, what)
+
+    def local(self, address: str) -> Path | None:
+        """See `Store.local`."""
+        return Path(address)
+
+
+class FsspecStore(Store):
+    """Objects behind any other fsspec URL, such as `gs://`.
+
+    The file system must show an object when it is whole, and refuse `put_file(mode="create")` where there is one.
+    """
+
+    def find(self, address: str) -> Digest | None:
+        """See `Store.find`; reads the object."""
+        path = self.upath(address)
+        if not path.exists():
+            return None
+        with path.open("rb") as reader:
+            return Digest.of(chunks_of(reader))
+
+    def add(self, address: str, file: Path, digest: Digest, content_type: str) -> None:
+        """See `Store.add`."""
+        del content_type
+        path = self.upath(address)
+        with suppress(FileExistsError):
+            path.fs.put_file(str(file), path.path, mode="create")
+        size_bytes = path.fs.info(path.path)["size"]
+        if size_bytes != digest.size_bytes:
+            raise TransientFailure(f"{address} has {size_bytes} bytes, not the {digest.size_bytes} that were sent")
+
+    def fetch(self, address: str, file: Path) -> None:
+        """See `Store.fetch`."""
+        path = self.upath(address)
+        path.fs.get_file(path.path, str(file))
+
+    def upath(self, address: str) -> "UPath":
+        """See `Store.upath`."""
+        from upath import UPath
+
+        return UPath(address, **_OPTIONS.get(address.partition(":")[0], {}))
+
+    def failure(self, error: Exception, what: str) -> OlError:
+        """See `Store.failure`."""
+        return _os_failure(error, what)
+
+
+def _os_failure(error: Exception, what: str) -> OlError:
+    match error:
+        case FileNotFoundError():
+            return UpstreamMissing(f"{what}: it does not exist; materialize the asset that makes it again")
+        case PermissionError() | IsADirectoryError() | NotADirectoryError():
+            return PermanentFailure(f"{what}: {error}; check the permissions of this process")
+        case _:
+            return TransientFailure(f"{what}: {str(error) or type(error).__name__}; nothing of it is visible")
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what processes that were killed have left half written."""
+    for file in folder.glob(".partial-*"):
+        match = _PARTIAL.match(file.name)
+        if match and not Path(f"/proc/{match[1]}").exists() and Path("/proc").exists():
+            file.unlink(missing_ok=True)
