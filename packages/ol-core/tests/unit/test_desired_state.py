@@ -5,17 +5,20 @@ import dagster as dg
 import pytest
 from ol_core.desired_state import (
     MAX_ATTEMPTS,
-    WANTED_VERSION_TAG,
+    AttemptPolicy,
     changed,
     contiguous_ranges,
     failed_attempt,
+    outcomes,
     recorded,
     run_requests,
+    succeeded,
 )
 from ol_core.failures import OlError, PermanentFailure, TransientFailure
 
 KEY = dg.AssetKey("exports")
 JOB = "export"
+AT_ONCE = AttemptPolicy(backoff_seconds=0)
 
 
 @pytest.fixture
@@ -25,12 +28,13 @@ def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
 
 
 def materialize(instance: dg.DagsterInstance, partition: str, version: str) -> None:
-    event = dg.AssetMaterialization(KEY, partition=partition, tags={WANTED_VERSION_TAG: version})
-    instance.report_runless_asset_event(event)
+    instance.report_runless_asset_event(dg.AssetMaterialization(KEY, partition=partition))
+    instance.report_runless_asset_event(succeeded(KEY, partition, version))
 
 
 def fail(instance: dg.DagsterInstance, partition: str, version: str, error: OlError) -> None:
-    instance.report_runless_asset_event(failed_attempt(KEY, partition, version, error))
+    before = outcomes(instance, KEY, [partition]).get(partition)
+    instance.report_runless_asset_event(failed_attempt(KEY, partition, version, error, before=before))
 
 
 def test_what_was_never_held_or_moved_is_requested(instance: dg.DagsterInstance) -> None:
@@ -57,7 +61,7 @@ def test_a_permanent_failure_is_not_tried_again_until_the_version_moves(instance
 def test_transient_failures_are_tried_again_within_a_budget(instance: dg.DagsterInstance) -> None:
     for attempt in range(1, MAX_ATTEMPTS + 1):
         fail(instance, "a", "1", TransientFailure("throttled"))
-        assert bool(changed(instance, KEY, {"a": "1"})) is (attempt < MAX_ATTEMPTS)
+        assert bool(changed(instance, KEY, {"a": "1"}, AT_ONCE)) is (attempt < MAX_ATTEMPTS)
 
 
 @pytest.mark.parametrize(
@@ -98,9 +102,7 @@ def test_a_bad_partition_fails_the_run_and_costs_the_others_nothing(instance: dg
             KEY,
             wanted,
             outcomes,
-            lambda partition, _: [
-                dg.AssetMaterialization(KEY, partition=partition, tags={WANTED_VERSION_TAG: wanted[partition]})
-            ],
+            lambda partition, _: [dg.AssetMaterialization(KEY, partition=partition)],
         )
 
     tags = {"dagster/asset_partition_range_start": "a", "dagster/asset_partition_range_end": "c"}

@@ -114,6 +114,8 @@ def _round(
             continue
         for change in tick.dynamic_partitions_requests or []:
             instance.add_dynamic_partitions(change.partitions_def_name, list(change.partition_keys))
+        for event in tick.asset_events or []:
+            instance.report_runless_asset_event(event)
         for request in tick.run_requests or []:
             named = request if request.job_name else request.with_replaced_attrs(job_name=sensor.job_name)
             on_start(name, str(named.job_name))

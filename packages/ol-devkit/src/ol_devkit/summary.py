@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from ol_core.desired_state import failed_attempts, latest_by_partition
+from ol_core.desired_state import failure_reasons, latest_by_partition
+from ol_core.desired_state import outcomes as outcomes_of
 from ol_core.environment import RAW_NAMESPACE
 from ol_core.tables import RawTableIOManager
 
@@ -125,18 +126,11 @@ def _row_count(held: Mapping[str, dg.AssetMaterialization]) -> dict[str, int]:
 
 def _failures(instance: dg.DagsterInstance, key: dg.AssetKey) -> list[dict[str, str]]:
     """Return the partitions whose newest attempt failed, with its reason."""
-    reasons: dict[str, str] = {}
-    for (partition, _), errors in failed_attempts(instance, key).items():  # the newest attempt comes first
-        reasons.setdefault(partition, errors[0])
-    if not reasons:
-        return []
-    events = instance.event_log_storage
-    tried = events.get_latest_storage_id_by_partition(key, dg.DagsterEventType.ASSET_OBSERVATION, set(reasons))
-    made = events.get_latest_storage_id_by_partition(key, dg.DagsterEventType.ASSET_MATERIALIZATION, set(reasons))
+    failed = [partition for partition, outcome in outcomes_of(instance, key).items() if outcome.failed]
+    reasons = failure_reasons(instance, key, failed) if failed else {}
     return [
         {"asset": key.to_user_string(), "partition": partition, "reason": reason}
         for partition, reason in sorted(reasons.items())
-        if tried.get(partition, 0) > made.get(partition, 0)
     ]
 
 

@@ -1,0 +1,69 @@
+"""What should be requested follows from versions wanted and versions held; nothing depends on having seen an event.
+
+A sensor states what is wanted and lets `decide` say what to request: one run a job, with its partitions and their
+versions in its configuration. The op takes `WantedVersions` and yields from `recorded`, which writes for each partition
+its materializations and an outcome. The next tick compares again. So a lost tick, a restart or a run started by hand
+can neither lose an update nor repeat a run for ever: attempts are bounded for each (partition, wanted version).
+"""
+
+from ol_core.dagster_storage import DATA_VERSION_TAG
+from ol_core.desired_state.outcomes import (
+    RESET_TAG,
+    WANTED_VERSION_TAG,
+    Outcome,
+    as_version,
+    attempts_reset,
+    failed_attempt,
+    failure_reasons,
+    held_versions,
+    latest_by_partition,
+    outcomes,
+    succeeded,
+)
+from ol_core.desired_state.ranges import contiguous_ranges, run_requests
+from ol_core.desired_state.recording import Recorded, recorded
+from ol_core.desired_state.requests import (
+    MAX_ATTEMPTS,
+    UNFINISHED,
+    AttemptPolicy,
+    Decision,
+    Step,
+    WantedVersions,
+    behind,
+    changed,
+    decide,
+    in_flight,
+    in_order,
+    settle,
+)
+
+__all__ = [
+    "DATA_VERSION_TAG",
+    "MAX_ATTEMPTS",
+    "RESET_TAG",
+    "UNFINISHED",
+    "WANTED_VERSION_TAG",
+    "AttemptPolicy",
+    "Decision",
+    "Outcome",
+    "Recorded",
+    "Step",
+    "WantedVersions",
+    "as_version",
+    "attempts_reset",
+    "behind",
+    "changed",
+    "contiguous_ranges",
+    "decide",
+    "failed_attempt",
+    "failure_reasons",
+    "held_versions",
+    "in_flight",
+    "in_order",
+    "latest_by_partition",
+    "outcomes",
+    "recorded",
+    "run_requests",
+    "settle",
+    "succeeded",
+]

@@ -1,0 +1,221 @@
+"""What became of each partition, as events: the newest observation of a partition says how its last attempt ended.
+
+Its data version is `{wanted version}-{attempts}{s|t|p|r}{unix seconds}`: succeeded, failed for the time being, failed
+for good, or forgiven. So one query tells for all partitions which version each holds, and how often the wanted one
+failed.
+"""
+
+import hashlib
+import re
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import dagster as dg
+
+from ol_core.dagster_storage import DATA_VERSION_TAG, latest_data_versions, latest_event_ids
+from ol_core.failures import TransientFailure
+
+WANTED_VERSION_TAG = "ol/wanted_version"
+"""Version that an unpartitioned asset's materialization, or a run of its job, was made for."""
+
+RESET_TAG = "ol/attempts_reset"
+"""On an observation that forgives a partition its failed attempts."""
+
+RUN_TAG = "ol/run_id"
+"""On a failed attempt that was recorded for a run which could not do it itself."""
+
+Ending = Literal["s", "t", "p", "r"]
+
+_VERSION = re.compile(r"[A-Za-z0-9_.-]{1,45}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_OUTCOME = re.compile(r"(?P<version>.*)-(?P<attempts>\d+)(?P<ending>[stpr])(?P<at>\d+)")
+_PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How the last attempt at a partition ended.
+
+    Attributes:
+        version: Wanted version of the attempt.
+        attempts: Failed attempts at that version so far; 0 after a success.
+        ending: `s` succeeded, `t` failed transiently, `p` failed permanently, `r` reset: nothing counts.
+        at: When, in unix seconds.
+    """
+
+    version: str
+    attempts: int
+    ending: Ending
+    at: int
+
+    @property
+    def failed(self) -> bool:
+        """Whether the attempt failed."""
+        return self.ending in ("t", "p")
+
+    @property
+    def data_version(self) -> str:
+        """The observation's data version."""
+        return f"{self.version}-{self.attempts}{self.ending}{self.at}"
+
+    @classmethod
+    def parse(cls, data_version: str) -> "Outcome | None":
+        """Read an observation's data version; None where somebody else wrote it."""
+        found = _OUTCOME.fullmatch(data_version)
+        if found is None:
+            return None
+        ending: Ending = found["ending"]  # type: ignore[assignment]  # the pattern allows these four letters only
+        return cls(found["version"], int(found["attempts"]), ending, int(found["at"]))
+
+
+def as_version(text: str) -> str:
+    """Return a version that Dagster takes as a tag's value: the text itself, or a digest of it."""
+    if _VERSION.fullmatch(text):
+        return text
+    digest = text if _SHA256.fullmatch(text) else hashlib.sha256(text.encode()).hexdigest()
+    return digest[:40]
+
+
+def outcomes(
+    instance: dg.DagsterInstance, asset_key: dg.AssetKey, partitions: Collection[str] | None = None
+) -> dict[str, Outcome]:
+    """Return how the last attempt at each partition ended, by one query.
+
+    Args:
+        instance: Where events are recorded.
+        asset_key: The asset under which attempts stand. Without partitions, its only one is "".
+        partitions: Only these; None for all.
+    """
+    if partitions is not None and set(partitions) == {""}:
+        return _unpartitioned(instance, asset_key)
+    found = latest_data_versions(instance, asset_key, "observation", partitions)
+    parsed = ((partition, Outcome.parse(version)) for partition, version in found.items())
+    return {partition: outcome for partition, outcome in parsed if outcome is not None}
+
+
+def _unpartitioned(instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> dict[str, Outcome]:
+    made = instance.fetch_materializations(asset_key, limit=1).records
+    seen = instance.fetch_observations(asset_key, limit=1).records
+    observed = seen[0].asset_observation if seen else None
+    if observed is not None and (not made or seen[0].storage_id > made[0].storage_id):
+        outcome = Outcome.parse(observed.tags.get(DATA_VERSION_TAG, ""))
+        return {"": outcome} if outcome else {}
+    event = made[0].asset_materialization if made else None
+    if event is None or not event.tags or WANTED_VERSION_TAG not in event.tags:
+        return {}
+    return {"": Outcome(event.tags[WANTED_VERSION_TAG], 0, "s", int(made[0].timestamp))}
+
+
+def held_versions(
+    instance: dg.DagsterInstance, asset_key: dg.AssetKey, *, tag: str = WANTED_VERSION_TAG
+) -> dict[str, str]:
+    """Return a version that each partition ("" without partitions) holds, by one query.
+
+    Args:
+        instance: Where events are recorded.
+        asset_key: The asset.
+        tag: `DATA_VERSION_TAG` for the version of what is held, `WANTED_VERSION_TAG` for the one it was made for.
+    """
+    if tag == DATA_VERSION_TAG:
+        return latest_data_versions(instance, asset_key, "materialization")
+    return {
+        partition: outcome.version
+        for partition, outcome in (outcomes(instance, asset_key) or _unpartitioned(instance, asset_key)).items()
+        if outcome.ending == "s"
+    }
+
+
+def latest_by_partition(
+    instance: dg.DagsterInstance, asset_key: dg.AssetKey, partitions: Collection[str] | None = None
+) -> dict[str, dg.AssetMaterialization]:
+    """Return the newest materialization of each partition; the key is "" for an asset without partitions."""
+    ids = latest_event_ids(instance, asset_key, "materialization", partitions)
+    if not ids and partitions is None:
+        newest = instance.fetch_materializations(asset_key, limit=1).records
+        return (
+            dict.fromkeys([""], newest[0].asset_materialization) if newest and newest[0].asset_materialization else {}
+        )
+    latest: dict[str, dg.AssetMaterialization] = {}
+    for chunk in _chunks(sorted(ids.values())):
+        page = dg.AssetRecordsFilter(asset_key=asset_key, storage_ids=chunk)
+        for record in instance.fetch_materializations(page, limit=len(chunk)).records:
+            if record.asset_materialization is not None:
+                latest[record.partition_key or ""] = record.asset_materialization
+    return latest
+
+
+def failure_reasons(
+    instance: dg.DagsterInstance, asset_key: dg.AssetKey, partitions: Collection[str]
+) -> dict[str, str]:
+    """Return why the last attempt at each of these partitions failed, as `Type: message`, where it did."""
+    ids = latest_event_ids(instance, asset_key, "observation", partitions)
+    reasons: dict[str, str] = {}
+    for chunk in _chunks(sorted(ids.values())):
+        page = dg.AssetRecordsFilter(asset_key=asset_key, storage_ids=chunk)
+        for record in instance.fetch_observations(page, limit=len(chunk)).records:
+            event = record.asset_observation
+            outcome = Outcome.parse(event.tags.get(DATA_VERSION_TAG, "")) if event else None
+            if event and outcome and outcome.failed:
+                reasons[record.partition_key or ""] = event.description or ""
+    return reasons
+
+
+def _chunks(ids: list[int]) -> list[list[int]]:
+    return [ids[start : start + _PAGE] for start in range(0, len(ids), _PAGE)]
+
+
+def succeeded(asset_key: dg.AssetKey, partition: str, version: str) -> dg.AssetObservation:
+    """Return the event that a partition now holds a wanted version; yield it after its materializations."""
+    return _observation(asset_key, partition, Outcome(version, 0, "s", int(time.time())))
+
+
+def failed_attempt(  # noqa: PLR0913 - what an attempt is
+    asset_key: dg.AssetKey,
+    partition: str,
+    version: str,
+    error: Exception,
+    *,
+    before: Outcome | None = None,
+    tags: Mapping[str, str] = {},
+) -> dg.AssetObservation:
+    """Return the event that records a failed attempt at one partition's wanted version.
+
+    Args:
+        asset_key: The asset.
+        partition: Its partition; "" without partitions.
+        version: The version that the attempt was made for.
+        error: What went wrong; only a `TransientFailure` is worth another attempt.
+        before: The partition's outcome so far: attempts at the same version add up.
+        tags: Further tags.
+    """
+    so_far = before.attempts if before is not None and before.failed and before.version == version else 0
+    ending: Ending = "t" if isinstance(error, TransientFailure) else "p"
+    outcome = Outcome(version, so_far + 1, ending, int(time.time()))
+    reason = f"{type(error).__name__}: {error}"
+    return _observation(asset_key, partition, outcome, reason=reason, tags=tags)
+
+
+def attempts_reset(asset_key: dg.AssetKey, partition: str) -> dg.AssetObservation:
+    """Return the event that forgives a partition its failed attempts: it is requested again, whatever it holds."""
+    outcome = Outcome("", 0, "r", int(time.time()))
+    return _observation(asset_key, partition, outcome, tags={RESET_TAG: str(outcome.at)})
+
+
+def _observation(
+    asset_key: dg.AssetKey,
+    partition: str,
+    outcome: Outcome,
+    *,
+    reason: str | None = None,
+    tags: Mapping[str, str] = {},
+) -> dg.AssetObservation:
+    failed: dict[str, str | int] = {"error": reason, "attempt": outcome.attempts} if reason else {}
+    return dg.AssetObservation(
+        asset_key=asset_key,
+        partition=partition or None,
+        description=reason,
+        metadata={"wanted_version": outcome.version, **failed},
+        tags={DATA_VERSION_TAG: outcome.data_version, **tags},
+    )
