@@ -1,5 +1,6 @@
 """The `canvas_api` resource: clients of the environment's Canvas."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -35,3 +36,8 @@ def canvas_api(environment: Environment) -> CanvasApiClientFactory:
         access_token=str(canvas.access_token),
         secrets=secrets_resource(environment),
     )
+
+
+def secret_references(environment: Environment) -> Iterable[SecretRef]:
+    """Yield the access token of each Canvas."""
+    return (canvas.access_token for canvas in environment.canvas)

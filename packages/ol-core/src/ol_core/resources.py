@@ -1,8 +1,9 @@
 """Resources that every code location is served with, under their fixed keys."""
 
+from collections.abc import Iterable
 from typing import Any
 
-from ol_core.environment import Environment
+from ol_core.environment import Environment, SecretRef
 from ol_core.learn import learn_api
 from ol_core.objects import object_store, s3_resource
 from ol_core.secrets import secrets_resource
@@ -20,3 +21,10 @@ def shared_resources(environment: Environment) -> dict[str, Any]:
         "raw_table_io_manager": RawTableIOManager.of(environment),
         "learn_api": learn_api(environment),
     }
+
+
+def secret_references(environment: Environment) -> Iterable[SecretRef]:
+    """Yield the secrets that every deployment needs: of webhooks, and of a catalog that asks for one."""
+    yield environment.learn.secret
+    if environment.tables.kind == "rest":
+        yield environment.tables.credential

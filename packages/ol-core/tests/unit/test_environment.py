@@ -123,6 +123,7 @@ def test_a_missing_section_and_a_missing_key_are_named(write: Callable[..., Path
 
     assert [line.strip() for line in problems()[1:]] == [
         "secrets.auth.mount: this key is missing",
+        "secrets.auth.token_file: this key is missing",
         "learn: this key is missing",
     ]
 

@@ -1,5 +1,6 @@
 """The `openedx_api` resource: clients of the environment's Open edX deployments."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -61,3 +62,10 @@ def openedx_api(environment: Environment) -> OpenEdxApiClientFactory:
         for one in environment.openedx
     ]
     return OpenEdxApiClientFactory(deployments=deployments, secrets=secrets_resource(environment))
+
+
+def secret_references(environment: Environment) -> Iterable[SecretRef]:
+    """Yield the OAuth2 client of each deployment."""
+    for deployment in environment.openedx:
+        yield deployment.client_id
+        yield deployment.client_secret

@@ -1,10 +1,10 @@
 """What an environment states, section by section: frozen models, none of whose keys has a default."""
 
 from collections import Counter
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl, StringConstraints, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 EnvironmentName = Literal["dev", "ci", "qa", "production"]
@@ -48,6 +48,7 @@ class KubernetesAuth(_Section):
     method: Literal["kubernetes"]
     role: Text = Field(description="Role of the login.")
     mount: Text = Field(description="Mount of the auth method.")
+    token_file: Text = Field(description="File that holds the service account's token.")
 
 
 class AppRoleAuth(_Section):
@@ -67,6 +68,12 @@ class JwtAuth(_Section):
     mount: Text = Field(description="Mount of the auth method.")
     token_file: str = Field(description="File that holds the token; empty where a variable does.")
     token_variable: str = Field(description="Environment variable that holds the token; empty where a file does.")
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if bool(self.token_file) == bool(self.token_variable):
+            raise ValueError("state either token_file or token_variable, and leave the other empty")
+        return self
 
 
 class OidcAuth(_Section):

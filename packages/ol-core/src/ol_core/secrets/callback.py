@@ -3,10 +3,31 @@
 import html
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 from ol_core.failures import PermanentFailure
+
+
+@dataclass(frozen=True, slots=True)
+class Browser:
+    """The person's browser.
+
+    Attributes:
+        show: Is given the address that the person opens.
+        port: Loopback port that the browser is sent back to; Vault's role must allow `redirect_uri`.
+        timeout_seconds: How long to wait for the person.
+    """
+
+    show: Callable[[str], None]
+    port: int = 8250
+    timeout_seconds: float = 300.0
+
+    @property
+    def redirect_uri(self) -> str:
+        """Where the browser comes back to."""
+        return f"http://localhost:{self.port}/oidc/callback"
 
 
 class _Callback(HTTPServer):
@@ -33,7 +54,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing: the address holds the code."""
 
 
-def wait_for_code(address: str, *, port: int, show: Callable[[], None], timeout_seconds: float) -> tuple[str, str, str]:
+def wait_for_code(address: str, browser: Browser) -> tuple[str, str, str]:
     """Wait for the browser, and return code, state and nonce.
 
     Raises:
@@ -41,18 +62,21 @@ def wait_for_code(address: str, *, port: int, show: Callable[[], None], timeout_
     """
     sent = {key: values[0] for key, values in parse_qs(urlsplit(address).query).items()}
     try:
-        server = _Callback(("127.0.0.1", port), _Handler)
+        server = _Callback(("127.0.0.1", browser.port), _Handler)
     except OSError as error:
         raise PermanentFailure(
-            f"port {port}, where the browser comes back to, is taken: {error.strerror}; choose another with --port"
+            f"port {browser.port}, where the browser comes back to, is taken: {error.strerror}; "
+            "choose another with --port"
         ) from error
-    deadline = time.monotonic() + timeout_seconds
+    deadline = time.monotonic() + browser.timeout_seconds
     with server:
-        show()
+        browser.show(address)
         while server.answer is None:
             server.timeout = deadline - time.monotonic()
             if server.timeout <= 0:
-                raise PermanentFailure(f"nobody logged in within {timeout_seconds:.0f} s; run `ol secrets login` again")
+                raise PermanentFailure(
+                    f"nobody logged in within {browser.timeout_seconds:.0f} s; run `ol secrets login` again"
+                )
             server.handle_request()
     answer = server.answer
     if "error" in answer:

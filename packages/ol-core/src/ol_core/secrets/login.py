@@ -7,18 +7,18 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ol_core.environment import JwtAuth, OidcAuth, VaultAuth, VaultBackend
 from ol_core.failures import PermanentFailure
+from ol_core.secrets.callback import Browser, wait_for_code
 
 if TYPE_CHECKING:
     import hvac
 
-_SERVICE_ACCOUNT_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 _BUILT_IN = "the token itself"
 
 
@@ -37,7 +37,7 @@ class Grant:
     renewable: bool
 
 
-def log_in(client: "hvac.Client", backend: VaultBackend, variables: Mapping[str, str] = os.environ) -> Grant:
+def log_in(client: "hvac.Client", backend: VaultBackend, variables: Mapping[str, str]) -> Grant:
     """Log in with the method that the environment states.
 
     Raises:
@@ -51,7 +51,7 @@ def log_in(client: "hvac.Client", backend: VaultBackend, variables: Mapping[str,
         case "oidc":
             return _looked_up(client, cached_token(backend, variables))
         case "kubernetes":
-            jwt = _read(_SERVICE_ACCOUNT_TOKEN, "the pod's service account token")
+            jwt = _read(Path(auth.token_file), "the pod's service account token")
             answer = client.auth.kubernetes.login(role=auth.role, jwt=jwt, mount_point=auth.mount)
         case "approle":
             secret_id = _read(Path(auth.secret_id_file), "the secret id of the AppRole login")
@@ -75,23 +75,14 @@ def described(auth: VaultAuth) -> str:
     return f"login by {auth.method} (mount {mount}, role {role or '-'})"
 
 
-def log_in_person(
-    client: "hvac.Client",
-    backend: VaultBackend,
-    *,
-    show: Callable[[str], None],
-    port: int = 8250,
-    timeout_seconds: float = 300.0,
-) -> Path:
+def log_in_person(client: "hvac.Client", backend: VaultBackend, browser: Browser, variables: Mapping[str, str]) -> Path:
     """Log a person in through the browser, and keep the token for this user alone.
 
     Args:
         client: Client without a token.
         backend: The environment's; its method must be `oidc`.
-        show: Is given the address that the person opens.
-        port: Loopback port that the browser is sent back to; Vault's role must allow
-            `http://localhost:{port}/oidc/callback`.
-        timeout_seconds: How long to wait for the person.
+        browser: The person's.
+        variables: Where HOME and XDG_CACHE_HOME are looked up.
 
     Returns:
         The file that holds the token, readable by this user only.
@@ -100,22 +91,21 @@ def log_in_person(
         PermanentFailure: the environment logs in by another method, or the person did not come back.
         hvac.exceptions.VaultError: the server refuses.
     """
-    from ol_core.secrets.callback import wait_for_code
-
     auth = backend.auth
     if not isinstance(auth, OidcAuth):
         raise PermanentFailure(f"this environment's {described(auth)} needs no person; nothing was done")
-    redirect_uri = f"http://localhost:{port}/oidc/callback"
-    asked = client.auth.jwt.oidc_authorization_url_request(role=auth.role, redirect_uri=redirect_uri, path=auth.mount)
+    asked = client.auth.jwt.oidc_authorization_url_request(
+        role=auth.role, redirect_uri=browser.redirect_uri, path=auth.mount
+    )
     address = asked["data"]["auth_url"]
     if not address:
         raise PermanentFailure(
             f"{described(auth)} at {backend.url} gives no address to open; check that the role exists and allows the "
-            f"redirect URI {redirect_uri}"
+            f"redirect URI {browser.redirect_uri}"
         )
-    code, state, nonce = wait_for_code(address, port=port, show=lambda: show(address), timeout_seconds=timeout_seconds)
+    code, state, nonce = wait_for_code(address, browser)
     grant = granted(client.auth.jwt.oidc_callback(state=state, nonce=nonce, code=code, path=auth.mount))
-    file = token_cache(backend, os.environ)
+    file = token_cache(backend, variables)
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     expires_at = time.time() + grant.lifetime_seconds if grant.lifetime_seconds else None
     content = json.dumps({"url": str(backend.url), "token": grant.token, "expires_at": expires_at})

@@ -6,12 +6,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ol_core.environment import SecretRef, VaultBackend
 from ol_core.failures import PermanentFailure, TransientFailure, UpstreamMissing
-from ol_core.secrets.login import Grant, described, granted, log_in
+from ol_core.secrets.callback import Browser
+from ol_core.secrets.login import Grant, described, granted, log_in, log_in_person
 
 if TYPE_CHECKING:
     import hvac
@@ -108,13 +110,23 @@ class VaultClient:
     def renew_lease(self, lease_id: str) -> float:
         """Renew a lease; return for how many seconds it is valid from now."""
         with self._translated(f"the lease {lease_id}", "sys/leases/renew"):
-            answer = self._asked(lambda client: client.sys.renew_lease(lease_id))  # type: ignore[no-untyped-call]
+            answer = self._asked(lambda client: client.sys.renew_lease(lease_id))
         return float(answer["lease_duration"])
 
     def revoke_lease(self, lease_id: str) -> None:
         """Give a lease back; its credentials are valid no longer."""
         with self._translated(f"the lease {lease_id}", "sys/leases/revoke"):
-            self._asked(lambda client: client.sys.revoke_lease(lease_id))  # type: ignore[no-untyped-call]
+            self._asked(lambda client: client.sys.revoke_lease(lease_id))
+
+    def log_in_person(self, browser: Browser) -> Path:
+        """Log a person in; return the file that keeps the token for this user alone.
+
+        Raises:
+            OlError: as `read`; also where the environment logs in by another method, or nobody comes.
+        """
+        login = described(self._backend.auth)
+        with self._translated(login, f"the {login}"):
+            return log_in_person(self._new_client(), self._backend, browser, self._variables)
 
     def _values(self, ref: SecretRef) -> dict[str, Any]:
         with self._reads[ref.path]:
