@@ -1,0 +1,166 @@
+"""A tick of a sensor that sweeps a source: what exists, what moved, what is requested, and how much was reached."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
+
+import dagster as dg
+
+from ol_core.desired_state import AttemptPolicy, Decision, Step, decide, outcomes
+from ol_core.failures import TransientFailure
+from ol_core.sweep import Discovery, Known, Sweep, SweepCursor, SweepResult, Unknown
+
+COVERAGE_CHECK = "sweep_coverage"
+"""Name of the asset check that says how much of the source was read in the last rotation."""
+
+TICK_SECONDS = 60
+"""Between ticks. A tick in which nothing is due costs a few queries; the source is asked once a rotation."""
+
+Retire = Callable[[dg.DagsterInstance, Known, Collection[str]], Discovery]
+"""Given what exists and which partitions there are: retires what is gone, or says why nothing may be concluded."""
+
+
+def retire_nothing(_instance: dg.DagsterInstance, known: Known, _partitions: Collection[str]) -> Discovery:
+    """Keep every partition."""
+    return known
+
+
+@dataclass(frozen=True, slots=True)
+class SweepPlan:
+    """What a sweep serves.
+
+    Attributes:
+        step: The job that brings what moved.
+        partitions: Partitions of its asset; what is discovered is added.
+        rotation_seconds: Shortest time from the start of one complete rotation to the next.
+        policy: Attempts, backoff and the size of a batch, which is also the most that waits in the cursor.
+        listing: The job that writes the list of what exists; None where there is none.
+        retire: What becomes of partitions that the source no longer has.
+    """
+
+    step: Step
+    partitions: dg.DynamicPartitionsDefinition
+    rotation_seconds: float
+    policy: AttemptPolicy = field(default_factory=AttemptPolicy)
+    listing: Step | None = None
+    retire: Retire = retire_nothing
+
+
+def sweep_tick(
+    context: dg.SensorEvaluationContext, plan: SweepPlan, *, discover: Callable[[], Discovery], sweep: Sweep
+) -> dg.SensorResult:
+    """Go on with the sweep, and request what moved. Nothing that was found is lost between ticks.
+
+    Args:
+        context: Of the sensor.
+        plan: What the sweep serves.
+        discover: Asks the source what it has; called once a rotation.
+        sweep: Asks for versions; made at the entry of the tick, from where its deadline counts.
+
+    Raises:
+        OlError: nothing at all can be read. Dagster keeps the cursor as it was, so nothing is skipped.
+    """
+    now = time.time()
+    instance, cursor = context.instance, SweepCursor.parse(context.cursor)
+    partitions = set(instance.get_dynamic_partitions(str(plan.partitions.name)))
+    new: list[str] = []
+    if not cursor.is_open and now >= cursor.started_at + plan.rotation_seconds:
+        found = _discovered(instance, plan, discover, partitions)
+        cursor = cursor.next_rotation(now=now)
+        if isinstance(found, Known):
+            new = sorted(set(found.keys) - partitions)
+            cursor = replace(cursor, discovery="", listing=found.version)
+        else:
+            context.log.warning("what the source has is unknown, so nothing is retired: %s", found.reason)
+            cursor = replace(cursor, discovery=found.reason)
+    keys = partitions.union(new)
+    known = outcomes(instance, plan.step.asset_key) if cursor.is_open or cursor.pending else {}
+    pending = {
+        key: (version, at)
+        for key, (version, at) in cursor.pending.items()
+        if key in keys and not (key in known and known[key].at > at)  # since it was found, something newer was tried
+    }
+    if cursor.is_open:
+        result = sweep.run(
+            keys,
+            cursor,
+            is_settled=lambda key, version: not plan.policy.may_try(known.get(key), version),
+            room=plan.policy.batch_size - len(pending),
+        )
+        cursor, pending = result.cursor, _merged(pending, result, now=int(now))
+        for key, error in list(result.failed.items())[:5]:
+            context.log.warning("%s: its version is unknown: %s", key, error)
+    decision = decide(instance, plan.step, {key: version for key, (version, _) in pending.items()}, plan.policy)
+    waiting = {key: pending.get(key, (version, int(now))) for key, version in decision.waiting.items() if key in keys}
+    listing = _listing(instance, plan, cursor)
+    events, reported = _coverage(plan, cursor, len(keys))
+    requests = [*listing.requests, *decision.requests]
+    return dg.SensorResult(
+        run_requests=requests,
+        skip_reason=None if requests else f"{decision.reason}; {_progress(cursor, len(keys))}",
+        cursor=str(replace(cursor, pending=waiting, reported=reported)),
+        dynamic_partitions_requests=[plan.partitions.build_add_request(new)] if new else [],
+        asset_events=events,
+    )
+
+
+def _discovered(
+    instance: dg.DagsterInstance, plan: SweepPlan, discover: Callable[[], Discovery], partitions: Collection[str]
+) -> Discovery:
+    found = discover()
+    if isinstance(found, Known):
+        found = plan.retire(instance, found, partitions)
+    if isinstance(found, Unknown) and not partitions:
+        raise TransientFailure(f"what the source has is unknown, and nothing was ever seen of it: {found.reason}")
+    return found
+
+
+_Pending = dict[str, tuple[str, int]]
+
+
+def _merged(pending: _Pending, result: SweepResult, *, now: int) -> _Pending:
+    """Return what is to be requested: what moved, and what was found before and still stands."""
+    settled = set(result.unchanged)
+    kept = {key: found for key, found in pending.items() if key not in settled}
+    return kept | {key: (version, now) for key, version in result.changed.items()}
+
+
+def _listing(instance: dg.DagsterInstance, plan: SweepPlan, cursor: SweepCursor) -> Decision:
+    if plan.listing is None or not cursor.listing:
+        return Decision()
+    return decide(instance, plan.listing, {"": cursor.listing}, plan.policy)
+
+
+def _coverage(plan: SweepPlan, cursor: SweepCursor, existing: int) -> tuple[list[dg.AssetCheckEvaluation], str]:
+    """Return the evaluation of a complete rotation where it differs from the one reported last."""
+    if cursor.is_open or not cursor.rotation:
+        return [], cursor.reported
+    passed = not cursor.failed and not cursor.discovery
+    named = sorted(cursor.sample) if len(cursor.sample) == cursor.failed else []  # else it is another sample each time
+    state = json.dumps([passed, cursor.failed, named, cursor.discovery])
+    reported = hashlib.sha256(state.encode()).hexdigest()[:16]
+    if reported == cursor.reported:
+        return [], reported
+    metadata: Mapping[str, dg.MetadataValue] = {
+        "read": dg.MetadataValue.int(cursor.read),
+        "failed": dg.MetadataValue.int(cursor.failed),
+        "partitions": dg.MetadataValue.int(existing),
+        "sample": dg.MetadataValue.json(dict(cursor.sample)),
+        **({"discovery": dg.MetadataValue.text(cursor.discovery)} if cursor.discovery else {}),
+    }
+    evaluation = dg.AssetCheckEvaluation(
+        asset_key=plan.step.asset_key,
+        check_name=COVERAGE_CHECK,
+        passed=passed,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=_progress(cursor, existing),
+        metadata=metadata,
+    )
+    return [evaluation], reported
+
+
+def _progress(cursor: SweepCursor, existing: int) -> str:
+    state = "goes on" if cursor.is_open else "is complete"
+    return f"rotation {cursor.rotation} {state}: {cursor.read} of {existing} read, {cursor.failed} failed"
