@@ -79,7 +79,7 @@ class SweepCursor:
         discovery: Why it is not known what exists; "" where it is.
         listing: Version of the list of what exists, as it was last known.
         reported: What was last reported of the coverage.
-        pending: Versions that were found and not requested yet, each with when it was found, in unix seconds.
+        pending: Versions that were found and not requested yet.
     """
 
     rotation: int = 0
@@ -92,7 +92,7 @@ class SweepCursor:
     discovery: str = ""
     listing: str = ""
     reported: str = ""
-    pending: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+    pending: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, text: str | None) -> "SweepCursor":
@@ -101,7 +101,7 @@ class SweepCursor:
             stated = json.loads(text or "{}")
             packed = stated.pop("pending", "")
             pending = json.loads(zlib.decompress(base64.b85decode(packed))) if packed else {}
-            return cls(**stated, pending={key: (str(version), int(at)) for key, (version, at) in pending.items()})
+            return cls(**stated, pending={key: str(version) for key, version in pending.items()})
         except (ValueError, TypeError, AttributeError, zlib.error):
             return cls()
 

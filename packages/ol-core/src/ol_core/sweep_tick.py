@@ -76,24 +76,20 @@ def sweep_tick(
             context.log.warning("what the source has is unknown, so nothing is retired: %s", found.reason)
             cursor = replace(cursor, discovery=found.reason)
     keys = partitions.union(new)
-    known = outcomes(instance, plan.step.asset_key) if cursor.is_open or cursor.pending else {}
-    pending = {
-        key: (version, at)
-        for key, (version, at) in cursor.pending.items()
-        if key in keys and not (key in known and known[key].at > at)  # since it was found, something newer was tried
-    }
+    pending = {key: version for key, version in cursor.pending.items() if key in keys}
     if cursor.is_open:
+        known = outcomes(instance, plan.step.asset_key)
         result = sweep.run(
             keys,
             cursor,
             is_settled=lambda key, version: not plan.policy.may_try(known.get(key), version),
             room=plan.policy.batch_size - len(pending),
         )
-        cursor, pending = result.cursor, _merged(pending, result, now=int(now))
+        cursor, pending = result.cursor, _merged(pending, result)
         for key, error in list(result.failed.items())[:5]:
             context.log.warning("%s: its version is unknown: %s", key, error)
-    decision = decide(instance, plan.step, {key: version for key, (version, _) in pending.items()}, plan.policy)
-    waiting = {key: pending.get(key, (version, int(now))) for key, version in decision.waiting.items() if key in keys}
+    decision = decide(instance, plan.step, pending, plan.policy)
+    waiting = {key: version for key, version in decision.waiting.items() if key in keys}
     listing = _listing(instance, plan, cursor)
     events, reported = _coverage(plan, cursor, len(keys))
     requests = [*listing.requests, *decision.requests]
@@ -117,14 +113,10 @@ def _discovered(
     return found
 
 
-_Pending = dict[str, tuple[str, int]]
-
-
-def _merged(pending: _Pending, result: SweepResult, *, now: int) -> _Pending:
+def _merged(pending: Mapping[str, str], result: SweepResult) -> dict[str, str]:
     """Return what is to be requested: what moved, and what was found before and still stands."""
     settled = set(result.unchanged)
-    kept = {key: found for key, found in pending.items() if key not in settled}
-    return kept | {key: (version, now) for key, version in result.changed.items()}
+    return {**{key: version for key, version in pending.items() if key not in settled}, **result.changed}
 
 
 def _listing(instance: dg.DagsterInstance, plan: SweepPlan, cursor: SweepCursor) -> Decision:

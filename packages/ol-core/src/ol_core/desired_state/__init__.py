@@ -36,6 +36,7 @@ from ol_core.desired_state.requests import (
     in_order,
     settle,
 )
+from ol_core.desired_state.submissions import submitted, unfinished_submissions
 
 __all__ = [
     "DATA_VERSION_TAG",
@@ -65,5 +66,7 @@ __all__ = [
     "recorded",
     "run_requests",
     "settle",
+    "submitted",
     "succeeded",
+    "unfinished_submissions",
 ]

@@ -8,7 +8,7 @@ failed.
 import hashlib
 import re
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -160,6 +160,20 @@ def failure_reasons(
             if event and outcome and outcome.failed:
                 reasons[record.partition_key or ""] = event.description or ""
     return reasons
+
+
+def observations_since(
+    instance: dg.DagsterInstance, asset_key: dg.AssetKey, since: float
+) -> Iterator[dg.EventLogRecord]:
+    """Yield an asset's observations after a time (unix seconds), the newest first."""
+    cursor: str | None = None
+    some = dg.AssetRecordsFilter(asset_key=asset_key, after_timestamp=since)
+    while True:
+        page = instance.fetch_observations(some, limit=_PAGE, cursor=cursor)
+        yield from page.records
+        if not page.has_more:
+            return
+        cursor = page.cursor
 
 
 def _chunks(ids: list[int]) -> list[list[int]]:

@@ -7,7 +7,7 @@ recorded for it by `settle`, from its own configuration.
 
 import hashlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,8 +20,10 @@ from ol_core.desired_state.outcomes import (
     WANTED_VERSION_TAG,
     Outcome,
     failed_attempt,
+    observations_since,
     outcomes,
 )
+from ol_core.desired_state.submissions import submissions_of
 from ol_core.failures import TransientFailure
 
 SETTLED_TAG = "ol/settled"
@@ -41,7 +43,7 @@ MAX_ATTEMPTS = 3
 
 _ENDED_BADLY = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 _RUNS = 5
-_PAGE = 1000
+_FEW = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,7 @@ def behind(
     policy: AttemptPolicy = AttemptPolicy(),
 ) -> dict[str, Outcome | None]:
     """Return what is not held at its wanted version and has attempts left, with its outcome so far."""
-    some = wanted if len(wanted) <= _PAGE else None
+    some = wanted if len(wanted) <= _FEW else None
     known = outcomes(instance, asset_key, some) if wanted else {}
     return {
         partition: known.get(partition)
@@ -218,7 +220,8 @@ def settle(instance: dg.DagsterInstance, step: Step) -> dict[str, str]:
     """Record the attempts that killed runs could not; return what all runs that ended badly left undone.
 
     A run that recorded nothing is held against all its partitions. One that did is held against those that it was
-    working on: the first `at_once` in its order that have no outcome. Each run is looked at once.
+    working on: the exports that it had submitted, or the first `at_once` in its order, where they have no outcome.
+    Each run is looked at once.
 
     Returns:
         Partition and version: the one that was tried, else the one that was asked for.
@@ -256,12 +259,13 @@ class _Trace:
 
     wanted: Mapping[str, str]
     outcomes: dict[str, Outcome] = field(default_factory=dict)
+    submitted: set[str] = field(default_factory=set)
     ended: str = ""
 
 
 def _trace(instance: dg.DagsterInstance, asset_key: dg.AssetKey, run: dg.DagsterRun, *, since: float) -> _Trace:
     trace = _Trace(_asked(run))
-    for record in _observations(instance, asset_key, since):
+    for record in observations_since(instance, asset_key, since):
         event = record.asset_observation
         if event is None or run.run_id not in (record.run_id, event.tags.get(RUN_TAG)):
             continue
@@ -271,20 +275,9 @@ def _trace(instance: dg.DagsterInstance, asset_key: dg.AssetKey, run: dg.Dagster
         elif STARTED_TAG in event.tags:
             trace.wanted = {str(key): str(value) for key, value in event.metadata["wanted"].value.items()}  # type: ignore[union-attr]  # JSON metadata of ours
         else:
+            trace.submitted.update(one.partition for one in submissions_of(event))
             trace.ended = event.tags.get(ENDED_TAG, trace.ended)
     return trace
-
-
-def _observations(instance: dg.DagsterInstance, asset_key: dg.AssetKey, since: float) -> Iterator[dg.EventLogRecord]:
-    """Yield an asset's observations from a time on, the newest first."""
-    cursor: str | None = None
-    while True:
-        some = dg.AssetRecordsFilter(asset_key=asset_key, after_timestamp=since)
-        page = instance.fetch_observations(some, limit=_PAGE, cursor=cursor)
-        yield from page.records
-        if not page.has_more:
-            return
-        cursor = page.cursor
 
 
 def _asked(run: dg.DagsterRun) -> dict[str, str]:
@@ -296,4 +289,6 @@ def _asked(run: dg.DagsterRun) -> dict[str, str]:
 
 def _blamed(run_id: str, trace: _Trace, at_once: int) -> list[str]:
     unsaid = [partition for partition in in_order(run_id, trace.wanted) if partition not in trace.outcomes]
+    if trace.submitted:
+        return [partition for partition in unsaid if partition in trace.submitted]
     return unsaid[:at_once] if trace.outcomes else unsaid
