@@ -68,7 +68,7 @@ class Outcome:
 
     def raw(self, table: str) -> list[dict[str, Any]]:
         """Rows of an Iceberg table."""
-        tables = RawTableIOManager.of(development(data_dir=self.data_dir, campus_url="http://127.0.0.1").tables)
+        tables = RawTableIOManager.of(development(data_dir=self.data_dir, campus_url="http://127.0.0.1"))
         rows: list[dict[str, Any]] = tables.read(table).to_pylist()
         return rows
 

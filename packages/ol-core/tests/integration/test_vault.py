@@ -254,8 +254,7 @@ def test_a_server_that_is_sealed_killed_and_started_again(tmp_path: Path, backen
     with serve() as server:
         admin = hvac.Client(url=server.url)
         made = admin.sys.initialize(1, 1)
-        unseal = lambda: admin.sys.submit_unseal_key(made["keys"][0])  # noqa: E731 - said once, used twice
-        unseal()
+        admin.sys.submit_unseal_key(made["keys"][0])
         admin.token = made["root_token"]
         admin.sys.enable_secrets_engine("kv", "secret", options={"version": "2"})
         time.sleep(1)  # the engine is upgraded in the background
@@ -271,7 +270,7 @@ def test_a_server_that_is_sealed_killed_and_started_again(tmp_path: Path, backen
     with pytest.raises(TransientFailure, match="did not answer"):
         client.read(REF)
     with serve():
-        unseal()
+        admin.sys.submit_unseal_key(made["keys"][0])
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline and requests.get(f"{server.url}/v1/sys/health", timeout=5).status_code != 200:
             time.sleep(0.2)

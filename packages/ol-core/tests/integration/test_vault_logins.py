@@ -260,7 +260,9 @@ def test_aws_logs_in_with_a_signed_request_for_its_identity(backend: Backend, mo
 
         def do_GET(self) -> None:
             assert self.headers["X-Vault-Token"] == "of-aws"
-            data: object = {"options": {"version": "1"}} if "mounts" in self.path else {REF.key: CANARY}
+            data: dict[str, object] = {REF.key: CANARY}
+            if "mounts" in self.path:
+                data = {"options": {"version": "1"}}
             self._answer({"data": data})
 
         def _answer(self, content: object) -> None:
