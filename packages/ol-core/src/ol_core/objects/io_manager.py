@@ -74,8 +74,8 @@ class _FileObjects(dg.ConfigurableIOManager):
         with store.translated(f"cannot store {address}"):
             digest = store.find(address)
             if digest is None:
-                with as_local_file(source) as (file, digest):
-                    store.add(address, file, digest, content_type or content_type_of(key))
+                with as_local_file(source) as (file, sent):
+                    digest = store.add(address, file, sent, content_type or content_type_of(key))
         return _described(address, key, digest, version=version, content_type=content_type)
 
     def put_by_checksum(

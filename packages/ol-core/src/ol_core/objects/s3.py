@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 PART_BYTES = 8 << 20
 """Size of a part, up to 78 GiB a file; S3 admits 10,000 parts."""
 
-_THREADS = 8
+_THREADS = 4
+"""Of each transfer; the address space of more does not fit beside an interpreter in a small worker."""
+
 _SHA256 = "sha256"
 _MISSING = {"404", "NoSuchKey", "NotFound"}
 _ABSENT_BUCKET = "NoSuchBucket"
@@ -50,7 +52,7 @@ def _client(region: str, endpoint_url: str) -> Any:  # noqa: ANN401 - boto3 has 
     config = Config(
         connect_timeout=10,
         read_timeout=60,
-        retries={"mode": "standard", "max_attempts": 6},
+        retries={"mode": "standard", "max_attempts": 4},
         s3={"addressing_style": "path" if endpoint_url else "auto"},
         max_pool_connections=2 * _THREADS,
     )
@@ -86,7 +88,7 @@ class S3Store(Store):
             return Digest(int(head["ContentLength"]), str(sha256))
         return Digest.of(chunks_of(self._s3.client().get_object(Bucket=bucket, Key=key)["Body"]))
 
-    def add(self, address: str, file: Path, digest: Digest, content_type: str) -> None:
+    def add(self, address: str, file: Path, digest: Digest, content_type: str) -> Digest:
         """See `Store.add`; S3 checks a checksum of each part, the length is compared at the end."""
         bucket, key = _place(address)
         before = file.stat()
@@ -94,16 +96,18 @@ class S3Store(Store):
         try:
             self._s3.client().upload_file(str(file), bucket, key, ExtraArgs=extra, Config=_transfer())
         except Exception as error:
-            if _code(error) in _TAKEN and self.find(address) is not None:
-                return  # another process was first: the version is the same
-            raise
+            there = self.find(address) if _code(error) in _TAKEN else None
+            if there is None:
+                raise
+            return there  # another process was first, or the answer to this one was lost: the version is the same
         after = file.stat()
         if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
             self._s3.client().delete_object(Bucket=bucket, Key=key)
             raise TransientFailure(f"{file} changed while it was stored as {address}; the object was removed")
         stored = self.find(address)
-        if stored != digest:
+        if stored is None or (stored.sha256 == digest.sha256 and stored != digest):
             raise TransientFailure(f"{address} has {stored}, not the {digest} that was sent")
+        return stored  # another process's where the server compares and writes in two steps: the version is the same
 
     def fetch(self, address: str, file: Path) -> None:
         """See `Store.fetch`."""

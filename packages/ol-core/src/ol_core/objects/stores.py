@@ -5,7 +5,7 @@ import re
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,8 +28,8 @@ class Store(ABC):
         """Return length and checksum of an object; None where there is none."""
 
     @abstractmethod
-    def add(self, address: str, file: Path, digest: Digest, content_type: str) -> None:
-        """Add an object, unless there is one."""
+    def add(self, address: str, file: Path, digest: Digest, content_type: str) -> Digest:
+        """Add an object unless there is one; return the digest of what is there then."""
 
     @abstractmethod
     def fetch(self, address: str, file: Path) -> None:
@@ -67,7 +67,7 @@ class LocalStore(Store):
         file = Path(address)
         return digest_of(file) if file.is_file() else None
 
-    def add(self, address: str, file: Path, digest: Digest, content_type: str) -> None:
+    def add(self, address: str, file: Path, digest: Digest, content_type: str) -> Digest:
         """Copy into a file beside the target, then give it its name, which fails where the name is taken."""
         del content_type
         target = Path(address)
@@ -81,10 +81,13 @@ class LocalStore(Store):
                 os.fsync(writer.fileno())
             if stored != digest:
                 raise TransientFailure(f"{file} changed while it was stored as {address}; nothing was stored")
-            with suppress(FileExistsError):  # another process was first: the version is the same
+            try:
                 os.link(name, target)
+            except FileExistsError:  # another process was first: the version is the same
+                return digest_of(target)
         finally:
             Path(name).unlink(missing_ok=True)
+        return digest
 
     def fetch(self, address: str, file: Path) -> None:
         """See `Store.fetch`."""
@@ -120,15 +123,18 @@ class FsspecStore(Store):
         with path.open("rb") as reader:
             return Digest.of(chunks_of(reader))
 
-    def add(self, address: str, file: Path, digest: Digest, content_type: str) -> None:
+    def add(self, address: str, file: Path, digest: Digest, content_type: str) -> Digest:
         """See `Store.add`."""
         del content_type
         path = self.upath(address)
-        with suppress(FileExistsError):
+        try:
             path.fs.put_file(str(file), path.path, mode="create")
+        except FileExistsError:  # another process was first: the version is the same
+            return self.find(address) or digest
         size_bytes = path.fs.info(path.path)["size"]
         if size_bytes != digest.size_bytes:
             raise TransientFailure(f"{address} has {size_bytes} bytes, not the {digest.size_bytes} that were sent")
+        return digest
 
     def fetch(self, address: str, file: Path) -> None:
         """See `Store.fetch`."""
