@@ -156,5 +156,12 @@ def development(*, data_dir: Path, campus_url: str) -> Environment:
                 "databases": [],
                 "writable": False,
             },
+            "orchestration": {
+                "attempts": 3,
+                "backoff_seconds": 60,
+                "batch_size": 500,
+                "exports_in_flight": 20,
+                "export_deadline_seconds": 4200,
+            },
         }
     )

@@ -266,6 +266,24 @@ class SupersetInstance(_Section):
     writable: bool
 
 
+class Orchestration(_Section):
+    """How often, how soon and how much at once the source systems are asked for exports."""
+
+    attempts: Annotated[int, Field(ge=1)] = Field(
+        description="Attempts for one partition and wanted version, where its failures are transient."
+    )
+    backoff_seconds: Annotated[float, Field(ge=0)] = Field(
+        description="Shortest pause before the second attempt; it doubles with each further one."
+    )
+    batch_size: Annotated[int, Field(ge=1)] = Field(description="Most partitions of one run.")
+    exports_in_flight: Annotated[int, Field(ge=1)] = Field(
+        description="Most exports that one source system works on at once."
+    )
+    export_deadline_seconds: Annotated[float, Field(gt=0)] = Field(
+        description="How long to wait for one export, from its submission on."
+    )
+
+
 _Named = TypeVar("_Named", CanvasInstance, OpenEdxDeployment)
 
 
@@ -290,6 +308,7 @@ class Environment(BaseSettings):
     openedx: Annotated[tuple[OpenEdxDeployment, ...], AfterValidator(_told_apart)]
     learn: WebhookReceiver
     superset: SupersetInstance
+    orchestration: Orchestration
 
     @classmethod
     def settings_customise_sources(
