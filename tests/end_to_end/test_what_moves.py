@@ -3,10 +3,12 @@
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
 import pytest
+import time_machine
 from ol_core.code_locations import installed, load
 from ol_core.desired_state import MAX_ATTEMPTS
 from ol_devkit.campus import Campus, CampusContent, Scripted
@@ -71,10 +73,23 @@ def test_a_quiet_world_requests_nothing_and_what_is_republished_moves_alone(plat
     assert platform.settle() == []
 
 
-def test_an_lms_that_is_down_fails_its_tick_and_costs_the_others_nothing(platform: Platform) -> None:
+def test_a_list_that_cannot_be_read_retires_nothing_and_hides_no_update(platform: Platform) -> None:
+    platform.settled()
+    platform.campus.script(("GET", "/mitx/lms/api/courses/v1/courses/"), [Scripted(status=400, body=b"{}")] * 20)
+    platform.campus.republish(partition(platform, "mitx_openedx_course_runs"))
+
+    runs = [outcome for outcome in platform.settle() if isinstance(outcome, FinishedRun)]
+
+    assert "mitx_openedx_course_xml" in {run.job for run in runs}
+    assert all(run.success for run in runs)
+    assert len(platform.instance.get_dynamic_partitions("mitx_openedx_course_runs")) == 1
+
+
+def test_a_deployment_that_is_down_fails_its_tick_and_costs_the_others_nothing(platform: Platform) -> None:
     platform.settled()
     down = [Scripted(status=400, body=b"{}")] * 20
     platform.campus.script(("GET", "/mitx/lms/api/courses/v1/courses/"), down)
+    platform.campus.script(("POST", "/mitx/studio/api/courses/v0/export/versions/"), down)
     platform.campus.republish(partition(platform, "xpro_openedx_course_runs"))
 
     outcomes = platform.settle()
@@ -87,12 +102,16 @@ def test_an_lms_that_is_down_fails_its_tick_and_costs_the_others_nothing(platfor
     assert len(platform.instance.get_dynamic_partitions("mitx_openedx_course_runs")) == 1
 
 
-def test_a_failing_export_is_tried_a_bounded_number_of_times(platform: Platform) -> None:
+def test_a_failing_export_is_tried_a_bounded_number_of_times_and_not_at_once(platform: Platform) -> None:
     refused = [Scripted(status=500, body=b"{}")] * 1000
     platform.campus.script(("POST", "/mitx/studio/api/courses/v0/export/"), refused)
 
-    outcomes = platform.settle()
+    exports: list[FinishedRun] = []
+    for hours in range(2 * MAX_ATTEMPTS):
+        with time_machine.travel(datetime.now(UTC) + timedelta(hours=hours), tick=True):
+            outcomes = platform.settle()
+        runs = [one for one in outcomes if isinstance(one, FinishedRun) and one.job == "mitx_openedx_course_xml"]
+        assert len(runs) == (1 if hours < MAX_ATTEMPTS else 0)
+        exports += runs
 
-    exports = [run for run in outcomes if isinstance(run, FinishedRun) and run.job == "mitx_openedx_course_xml"]
     assert [run.success for run in exports] == [False] * MAX_ATTEMPTS
-    assert platform.settle() == []

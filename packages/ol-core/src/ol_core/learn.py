@@ -8,7 +8,7 @@ from pydantic import Field
 
 from ol_core.desired_state import (
     DATA_VERSION_TAG,
-    WANTED_VERSION_TAG,
+    WantedVersions,
     as_version,
     held_versions,
     latest_by_partition,
@@ -85,10 +85,11 @@ def content_webhook(
         backfill_policy=dg.BackfillPolicy.single_run(),
     )
     def content_webhook_asset(
-        context: dg.AssetExecutionContext, learn_api: LearnApi
+        context: dg.AssetExecutionContext, config: WantedVersions, learn_api: LearnApi
     ) -> Iterator[dg.AssetMaterialization | dg.AssetObservation]:
-        wanted = held_versions(context.instance, announces, tag=DATA_VERSION_TAG)
-        newest = latest_by_partition(context.instance, announces)
+        courses = config.partitions(context)
+        wanted = held_versions(context.instance, announces, tag=DATA_VERSION_TAG, partitions=courses)
+        newest = latest_by_partition(context.instance, announces, courses)
 
         def event_of(partition: str) -> ContentEvent | OlError:
             if partition in newest:
@@ -98,9 +99,9 @@ def content_webhook(
         with learn_api.client() as client:
             yield from recorded(
                 key,
-                {partition: wanted.get(partition, "") for partition in context.partition_keys},
-                ((partition, _delivered(client, event_of(partition))) for partition in context.partition_keys),
-                lambda partition, delivery: [_event(key, partition, wanted[partition], delivery)],
+                {partition: wanted.get(partition, config.wanted.get(partition, "")) for partition in courses},
+                ((partition, _delivered(client, event_of(partition))) for partition in courses),
+                lambda partition, delivery: [_event(key, partition, delivery)],
             )
 
     return content_webhook_asset
@@ -118,10 +119,10 @@ def _delivered(client: WebhookClient, event: ContentEvent | OlError) -> Delivery
     return delivery
 
 
-def _event(key: dg.AssetKey, partition: str, version: str, delivery: Delivery) -> dg.AssetMaterialization:
+def _event(key: dg.AssetKey, partition: str, delivery: Delivery) -> dg.AssetMaterialization:
     return dg.AssetMaterialization(
         key,
         partition=partition,
         metadata={"state": delivery.state, "status": delivery.status, "delivery_id": delivery.delivery_id},
-        tags={DATA_VERSION_TAG: as_version(delivery.delivery_id), WANTED_VERSION_TAG: version},
+        tags={DATA_VERSION_TAG: as_version(delivery.delivery_id)},
     )

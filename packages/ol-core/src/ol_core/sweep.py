@@ -9,6 +9,7 @@ import asyncio
 import base64
 import hashlib
 import inspect
+import itertools
 import json
 import os
 import time
@@ -22,7 +23,9 @@ from ol_core.failures import OlError, PermanentFailure, TransientFailure
 DAEMON_SENSOR_TIMEOUT_SECONDS = 60
 """How long Dagster's daemon waits for a tick unless DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS says otherwise (1.13)."""
 
-_OUTAGE_CALLS = 3
+_OUTAGE_CALLS = 5
+"""So many calls in a row that fail transiently are an outage of the source, not the fault of what is asked for."""
+
 _SAMPLE = 20
 
 
@@ -45,9 +48,11 @@ class Unknown:
 
     Attributes:
         reason: What went wrong.
+        seen: Keys that exist, as far as the source said.
     """
 
     reason: str
+    seen: Collection[str] = ()
 
 
 Discovery = Known | Unknown
@@ -189,6 +194,9 @@ class Sweep:
         batches = [ordered[start : start + self._batch_size] for start in range(0, len(ordered), self._batch_size)]
         answers = asyncio.run(self._ask(batches, is_settled, room)) if room > 0 else []
         _raise_outage(answers, cursor)
+        down = list(itertools.takewhile(_is_down, reversed(answers)))
+        if len(down) >= _OUTAGE_CALLS:  # it went down: who was asked last is asked again
+            answers = answers[: -len(down)]
         changed: dict[str, str] = {}
         unchanged: list[str] = []
         failed: dict[str, OlError] = {}
@@ -220,17 +228,18 @@ class Sweep:
     ) -> list[dict[str, str | OlError]]:
         """Return the answers to the first batches, as many as there is time and room for, in order."""
         answers: dict[int, dict[str, str | OlError]] = {}
-        found = 0
+        found = in_a_row = 0
         todo = iter(enumerate(batches))
         pool = ThreadPoolExecutor(self._concurrency, thread_name_prefix="sweep")
 
         async def work() -> None:
-            nonlocal found
-            while found < room and self.seconds_left() >= self._look_seconds:
+            nonlocal found, in_a_row
+            while found < room and in_a_row < _OUTAGE_CALLS and self.seconds_left() >= self._look_seconds:
                 index, batch = next(todo, (None, ()))
                 if index is None:
                     return
                 answers[index] = await self._answer(batch, pool)
+                in_a_row = in_a_row + 1 if _is_down(answers[index]) else 0
                 found += sum(
                     1 for key, one in answers[index].items() if isinstance(one, str) and not is_settled(key, one)
                 )
@@ -258,6 +267,10 @@ class Sweep:
 
 def _place(rotation: int, key: str) -> str:
     return hashlib.sha1(f"{rotation}/{key}".encode(), usedforsecurity=False).hexdigest()[:20]
+
+
+def _is_down(answers: Answers) -> bool:
+    return all(isinstance(answer, TransientFailure) for answer in answers.values())
 
 
 def _raise_outage(answers: Sequence[Answers], cursor: SweepCursor) -> None:

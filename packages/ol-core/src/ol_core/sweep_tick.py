@@ -3,20 +3,34 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import dagster as dg
 
 from ol_core.desired_state import AttemptPolicy, Decision, Step, decide, outcomes
 from ol_core.failures import TransientFailure
-from ol_core.sweep import Discovery, Known, Sweep, SweepCursor, SweepResult, Unknown
+from ol_core.sweep import Discovery, Known, Sweep, SweepCursor, SweepResult, Unknown, tick_budget_seconds
 
 COVERAGE_CHECK = "sweep_coverage"
 """Name of the asset check that says how much of the source was read in the last rotation."""
 
 TICK_SECONDS = 60
 """Between ticks. A tick in which nothing is due costs a few queries; the source is asked once a rotation."""
+
+_STUCK_AFTER = 4
+
+
+class SweepSource(Protocol):
+    """A source that is swept."""
+
+    def discover(self, budget_seconds: float) -> Discovery:
+        """Ask what exists; `Unknown` where it cannot be read to its end in this time."""
+
+    def sweep(self, keys: Sequence[str], budget_seconds: float) -> Sweep:
+        """Return how to ask for versions of some of these keys, within this time."""
+
 
 Retire = Callable[[dg.DagsterInstance, Known, Collection[str]], Discovery]
 """Given what exists and which partitions there are: retires what is gone, or says why nothing may be concluded."""
@@ -49,28 +63,29 @@ class SweepPlan:
 
 
 def sweep_tick(
-    context: dg.SensorEvaluationContext, plan: SweepPlan, *, discover: Callable[[], Discovery], sweep: Sweep
+    context: dg.SensorEvaluationContext, plan: SweepPlan, source: SweepSource, *, budget_seconds: float | None = None
 ) -> dg.SensorResult:
     """Go on with the sweep, and request what moved. Nothing that was found is lost between ticks.
 
     Args:
         context: Of the sensor.
         plan: What the sweep serves.
-        discover: Asks the source what it has; called once a rotation.
-        sweep: Asks for versions; made at the entry of the tick, from where its deadline counts.
+        source: The source; asked only where a rotation is due or goes on.
+        budget_seconds: Time from the entry of this function to the last answer; by default what a tick may take.
 
     Raises:
         OlError: nothing at all can be read. Dagster keeps the cursor as it was, so nothing is skipped.
     """
-    now = time.time()
+    now, deadline = time.time(), time.monotonic() + (budget_seconds or tick_budget_seconds())
     instance, cursor = context.instance, SweepCursor.parse(context.cursor)
     partitions = set(instance.get_dynamic_partitions(str(plan.partitions.name)))
     new: list[str] = []
-    if not cursor.is_open and now >= cursor.started_at + plan.rotation_seconds:
-        found = _discovered(instance, plan, discover, partitions)
+    patience = _STUCK_AFTER if cursor.is_open else 1  # in a rotation that does not end, others come first in the next
+    if now >= cursor.started_at + plan.rotation_seconds * patience:
+        found = _discovered(instance, plan, source, partitions, deadline=deadline)
         cursor = cursor.next_rotation(now=now)
+        new = sorted(set(found.keys if isinstance(found, Known) else found.seen) - partitions)
         if isinstance(found, Known):
-            new = sorted(set(found.keys) - partitions)
             cursor = replace(cursor, discovery="", listing=found.version)
         else:
             context.log.warning("what the source has is unknown, so nothing is retired: %s", found.reason)
@@ -79,7 +94,7 @@ def sweep_tick(
     pending = {key: version for key, version in cursor.pending.items() if key in keys}
     if cursor.is_open:
         known = outcomes(instance, plan.step.asset_key)
-        result = sweep.run(
+        result = source.sweep(sorted(keys), deadline - time.monotonic()).run(
             keys,
             cursor,
             is_settled=lambda key, version: not plan.policy.may_try(known.get(key), version),
@@ -103,12 +118,12 @@ def sweep_tick(
 
 
 def _discovered(
-    instance: dg.DagsterInstance, plan: SweepPlan, discover: Callable[[], Discovery], partitions: Collection[str]
+    instance: dg.DagsterInstance, plan: SweepPlan, source: SweepSource, partitions: Collection[str], *, deadline: float
 ) -> Discovery:
-    found = discover()
+    found = source.discover((deadline - time.monotonic()) / 2)
     if isinstance(found, Known):
         found = plan.retire(instance, found, partitions)
-    if isinstance(found, Unknown) and not partitions:
+    if isinstance(found, Unknown) and not partitions and not found.seen:
         raise TransientFailure(f"what the source has is unknown, and nothing was ever seen of it: {found.reason}")
     return found
 

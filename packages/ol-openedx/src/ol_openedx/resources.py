@@ -10,6 +10,8 @@ from ol_core.secrets import Secrets, secrets_resource
 from pydantic import Field
 
 if TYPE_CHECKING:
+    from ol_core.http import HttpPolicy
+
     from ol_openedx.client import OpenEdxClient
 
 
@@ -29,8 +31,12 @@ class OpenEdxApiClientFactory(dg.ConfigurableResource[Any]):
     deployments: list[Deployment] = Field(description="The environment's Open edX deployments.")
     secrets: dg.ResourceDependency[Secrets]
 
-    def client(self, deployment: str) -> "OpenEdxClient":
+    def client(self, deployment: str, *, policy: "HttpPolicy | None" = None) -> "OpenEdxClient":
         """Return a client; close it, or use it as a context manager.
+
+        Args:
+            deployment: Name of the deployment.
+            policy: How it treats its servers; None for the usual patience of a run.
 
         Raises:
             PermanentFailure: the environment has no such deployment.
@@ -44,6 +50,7 @@ class OpenEdxApiClientFactory(dg.ConfigurableResource[Any]):
                     studio_url=one.studio_url,
                     client_id=self.secrets.get(SecretRef.parse(one.client_id)),
                     client_secret=self.secrets.get(SecretRef.parse(one.client_secret)),
+                    policy=policy,
                 )
         valid = ", ".join(one.name for one in self.deployments)
         raise PermanentFailure(f"no Open edX deployment is called {deployment!r}; the environment has {valid}")

@@ -1,92 +1,81 @@
 """Sensors of a deployment: one asks the source, one brings what follows from it up to date."""
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import dagster as dg
-from ol_core.desired_state import DATA_VERSION_TAG, changed, held_versions, run_requests
+from ol_core.desired_state import DATA_VERSION_TAG, AttemptPolicy, Step, decide, held_versions
+from ol_core.sweep_tick import TICK_SECONDS, SweepPlan, sweep_tick
 
 from ol_openedx.assets.content import LAST_KIND, wanted_processed, wanted_raw
 from ol_openedx.assets.keys import DeploymentAssets
 from ol_openedx.resources import OpenEdxApiClientFactory
 
-if TYPE_CHECKING:
-    from ol_openedx.sweep import Sweep
-
 Jobs = Mapping[str, Any]
 """A deployment's jobs by step; Dagster does not export the type of what `define_asset_job` returns."""
 
-SWEEP_SECONDS = 3600
+ROTATION_SECONDS = 3600
 FOLLOW_SECONDS = 60
 
 
-def sweep_sensor(keys: DeploymentAssets, jobs: Jobs) -> dg.SensorDefinition:
+def sweep_sensor(
+    keys: DeploymentAssets, jobs: Jobs, *, policy: AttemptPolicy, exports_in_flight: int
+) -> dg.SensorDefinition:
     """Build the sensor that asks a deployment what it has and requests the course runs that moved."""
+    plan = SweepPlan(
+        step=Step(keys.name("course_xml"), keys.course_xml, keys.name("export_courses"), at_once=exports_in_flight),
+        partitions=keys.partitions,
+        rotation_seconds=ROTATION_SECONDS,
+        policy=policy,
+        listing=Step(keys.name("course_runs"), keys.course_runs),
+    )
 
     @dg.sensor(
         name=keys.name("sweep"),
         jobs=[jobs["course_runs"], jobs["course_xml"]],
-        minimum_interval_seconds=SWEEP_SECONDS,
+        minimum_interval_seconds=TICK_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description=f"Asks {keys.deployment} for its course runs and requests those whose version moved.",
+        description=(
+            f"Asks {keys.deployment} for its course runs, a part in each tick, and requests those whose version moved."
+        ),
     )
     def sweep_deployment(context: dg.SensorEvaluationContext, openedx_api: OpenEdxApiClientFactory) -> dg.SensorResult:
-        from ol_openedx.sweep import sweep
+        from ol_openedx.sweep import SWEEP_POLICY, DeploymentSource
 
-        with openedx_api.client(keys.deployment) as client:
-            found = sweep(client)
-        for course, error in found.unreadable.items():
-            context.log.warning("%s: its version is unknown: %s", course, error)
-        known = context.instance.get_dynamic_partitions(str(keys.partitions.name))
-        new = [course for course in found.versions if course not in set(known)]
-        requests = _requests(context.instance, keys, found, [*known, *new])
-        seen = f"{len(found.versions)} course runs seen, {len(found.unreadable)} more of unknown version"
-        return dg.SensorResult(
-            run_requests=requests,
-            skip_reason=None if requests else f"{seen}; nothing to request",
-            dynamic_partitions_requests=[keys.partitions.build_add_request(new)] if new else [],
-        )
+        with openedx_api.client(keys.deployment, policy=SWEEP_POLICY) as client:
+            return sweep_tick(context, plan, DeploymentSource(client))
 
     return sweep_deployment
 
 
-def _requests(
-    instance: dg.DagsterInstance, keys: DeploymentAssets, found: "Sweep", partitions: Sequence[str]
-) -> list[dg.RunRequest]:
-    listing = changed(instance, keys.course_runs, {"": found.digest})
-    moved = changed(instance, keys.course_xml, found.versions)
-    return [
-        *run_requests(instance, keys.name("course_runs"), listing),
-        *run_requests(instance, keys.name("course_xml"), moved, partitions),
-    ]
-
-
-def follow_sensor(keys: DeploymentAssets, jobs: Jobs) -> dg.SensorDefinition:
+def follow_sensor(keys: DeploymentAssets, jobs: Jobs, *, policy: AttemptPolicy) -> dg.SensorDefinition:
     """Build the sensor that requests what is behind the archives held; it asks nobody but Dagster."""
-    steps = {
-        "processed_data": (keys.processed(LAST_KIND), wanted_processed),
-        "raw_tables": (keys.raw(LAST_KIND), wanted_raw),
-        "course_content_webhook": (keys.webhook, _wanted_webhook),
-    }
+    steps: list[tuple[Step, Callable[[dg.DagsterInstance], Mapping[str, str]]]] = [
+        (
+            Step(keys.name("processed_data"), keys.processed(LAST_KIND), keys.name("read_archives")),
+            lambda instance: wanted_processed(instance, keys),
+        ),
+        (
+            Step(keys.name("raw_tables"), keys.raw(LAST_KIND), keys.name("write_raw_tables")),
+            lambda instance: wanted_raw(instance, keys),
+        ),
+        (
+            Step(keys.name("course_content_webhook"), keys.webhook, keys.webhook.to_python_identifier()),
+            lambda instance: held_versions(instance, keys.course_xml, tag=DATA_VERSION_TAG),
+        ),
+    ]
 
     @dg.sensor(
         name=keys.name("follow"),
-        jobs=[jobs[step] for step in steps],
+        jobs=[jobs[step] for step in ("processed_data", "raw_tables", "course_content_webhook")],
         minimum_interval_seconds=FOLLOW_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=f"Requests what is behind the archives of {keys.deployment}: processed data, raw tables, webhooks.",
     )
     def follow_archives(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        partitions = context.instance.get_dynamic_partitions(str(keys.partitions.name))
-        requests: list[dg.RunRequest] = []
-        for step, (asset_key, wanted) in steps.items():
-            moved = changed(context.instance, asset_key, wanted(context.instance, keys))
-            requests += run_requests(context.instance, keys.name(step), moved, partitions)
-        nothing = f"nothing to request behind the archives of {len(partitions)} course runs"
-        return dg.SensorResult(run_requests=requests, skip_reason=None if requests else nothing)
+        decisions = [decide(context.instance, step, wanted(context.instance), policy) for step, wanted in steps]
+        requests = [request for decision in decisions for request in decision.requests]
+        reasons = "; ".join(decision.reason for decision in decisions)
+        return dg.SensorResult(run_requests=requests, skip_reason=None if requests else reasons)
 
     return follow_archives
-
-
-def _wanted_webhook(instance: dg.DagsterInstance, keys: DeploymentAssets) -> dict[str, str]:
-    return held_versions(instance, keys.course_xml, tag=DATA_VERSION_TAG)

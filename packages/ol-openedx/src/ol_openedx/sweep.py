@@ -1,47 +1,76 @@
-"""What a deployment has, and at which version."""
+"""How a deployment is swept: what course runs it has, and at which version each is."""
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from ol_core.desired_state import as_version
-from ol_core.failures import OlError, TransientFailure
+from ol_core.failures import OlError
+from ol_core.http import HttpPolicy
+from ol_core.sweep import Answers, Discovery, Known, Sweep, Unknown
 
 from ol_openedx.client import CourseRun, OpenEdxClient
+from ol_openedx.client.openedx import VERSIONS_AT_ONCE
+
+SWEEP_POLICY = HttpPolicy(timeout_seconds=10.0, attempts=2, budget_seconds=10.0)
+"""How a sweep's client treats its server: it gives up soon, since the next tick asks again."""
+
+_BATCHES_AT_A_TIME = 2
+_OUTLINES_AT_A_TIME = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Sweep:
-    """Answer of a deployment.
+class DeploymentSource:
+    """A deployment as a source of `ol_core.sweep_tick`."""
 
-    Attributes:
-        runs: Its course runs, ordered by id.
-        versions: Version of each course run's content, where it could be read.
-        unreadable: What went wrong for each of the others.
-    """
+    client: OpenEdxClient
+    clock: Callable[[], float] = time.monotonic
 
-    runs: Sequence[CourseRun]
-    versions: Mapping[str, str]
-    unreadable: Mapping[str, OlError]
+    def discover(self, budget_seconds: float) -> Discovery:
+        """Return the course runs that the LMS lists; unknown where the list cannot be read to its end in this time."""
+        deadline = self.clock() + budget_seconds
+        runs: list[CourseRun] = []
+        try:
+            for run in self.client.course_runs():
+                runs.append(run)
+                if self.clock() > deadline:
+                    reason = f"the list of course runs is longer than can be read in {budget_seconds:.0f} s"
+                    return Unknown(f"{reason}; raise DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS", _ids(runs))
+        except OlError as error:
+            return Unknown(f"the list of course runs: {type(error).__name__}: {error}", _ids(runs))
+        return Known(_ids(runs), list_version(runs))
 
-    @property
-    def digest(self) -> str:
-        """Version of the whole answer."""
-        content = repr([(run, self.versions.get(run.course_id)) for run in self.runs])
-        return as_version(content)
+    def sweep(self, keys: Sequence[str], budget_seconds: float) -> Sweep:
+        """Ask the export plugin for 200 versions at a time where it tells them, and for an outline each elsewhere.
+
+        Raises:
+            OlError: Studio does not answer.
+        """
+        started = self.clock()
+        at_once = bool(keys) and self.client.has_export_versions(keys[0])
+        return Sweep(
+            self._export_versions if at_once else self._outline_versions,
+            batch_size=VERSIONS_AT_ONCE if at_once else 1,
+            concurrency=_BATCHES_AT_A_TIME if at_once else _OUTLINES_AT_A_TIME,
+            budget_seconds=max(0.0, budget_seconds - (self.clock() - started)),
+            clock=self.clock,
+        )
+
+    def _export_versions(self, courses: Sequence[str]) -> Answers:
+        return _tags(self.client.export_versions(courses))
+
+    def _outline_versions(self, courses: Sequence[str]) -> Answers:
+        return _tags(self.client.outline_versions(courses))
 
 
-def sweep(client: OpenEdxClient) -> Sweep:
-    """Ask a deployment for its course runs and their versions.
+def list_version(runs: Collection[CourseRun]) -> str:
+    """Return the version of a list of course runs."""
+    return as_version(repr(sorted(runs, key=lambda run: run.course_id)))
 
-    Raises:
-        TransientFailure: no version at all could be read; that is an outage, not an empty deployment.
-        PermanentFailure: the list itself was refused.
-    """
-    runs = sorted(client.course_runs(), key=lambda run: run.course_id)
-    answers = client.course_versions([run.course_id for run in runs])
-    unreadable = {course: answer for course, answer in answers.items() if isinstance(answer, OlError)}
-    if runs and len(unreadable) == len(runs):
-        course, error = next(iter(unreadable.items()))
-        raise TransientFailure(f"no version of any of {len(runs)} course runs can be read; {course}: {error}")
-    versions = {course: as_version(answer) for course, answer in answers.items() if isinstance(answer, str)}
-    return Sweep(runs=runs, versions=versions, unreadable=unreadable)
+
+def _ids(runs: Collection[CourseRun]) -> list[str]:
+    return [run.course_id for run in runs]
+
+
+def _tags(versions: Answers) -> Answers:
+    return {course: as_version(one) if isinstance(one, str) else one for course, one in versions.items()}

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+from ol_core.exports import ExportLimits, Submission
 from ol_core.failures import OlError, PermanentFailure, TransientFailure, UpstreamMissing
 from ol_openedx.client import CourseExport
 from openedx_server import STUDIO, Answer, OpenEdxServer, client_of
@@ -60,8 +61,8 @@ class Studio(OpenEdxServer):
 
 def exports_of(studio: Studio, tmp_path: Path, *courses: str, **bounds: int) -> dict[str, CourseExport | OlError]:
     deadline, in_flight = bounds.get("deadline", 3600), bounds.get("in_flight", 20)
-    results = client_of(studio).export_courses(courses, tmp_path, deadline_seconds=deadline, max_in_flight=in_flight)
-    return dict(results)
+    limits = ExportLimits(in_flight, deadline)
+    return dict(client_of(studio).export_courses(dict.fromkeys(courses, "1"), tmp_path, limits=limits))
 
 
 def test_archives_are_collected_as_each_export_finishes(tmp_path: Path) -> None:
@@ -98,7 +99,7 @@ def test_looks_start_early_and_grow_rare(tmp_path: Path) -> None:
 
 def test_one_slow_export_does_not_delay_the_others(tmp_path: Path) -> None:
     studio = Studio({A: ["In Progress"] * 100, B: ["In Progress"] * 3 + ["Succeeded"]})
-    results = client_of(studio).export_courses([A, B], tmp_path, deadline_seconds=3600, max_in_flight=2)
+    results = client_of(studio).export_courses({A: "1", B: "1"}, tmp_path, limits=ExportLimits(2, 3600))
     assert next(results)[0] == B
     assert studio.now < 5
 
@@ -146,7 +147,7 @@ def test_a_refused_submission_fails_its_courses_and_is_not_repeated(
     [
         (["In Progress", "Failed"], PermanentFailure, "is Failed"),
         (["Canceled"], PermanentFailure, "is Canceled"),
-        ([TASK_NOT_FOUND], TransientFailure, "Studio lost export task of"),
+        ([TASK_NOT_FOUND], TransientFailure, "export task of course-v1:O+A+R was lost"),
         (["Pending", httpx.Response(404, json={"detail": "Course not found"})], UpstreamMissing, "Course not found"),
         ([httpx.Response(403, json={"detail": "no"})], PermanentFailure, "403"),
         (["In Progress"], TransientFailure, "still In Progress at its deadline"),
@@ -223,3 +224,30 @@ def test_nothing_to_export_asks_nothing(tmp_path: Path) -> None:
     studio = Studio({})
     assert exports_of(studio, tmp_path) == {}
     assert studio.requests == []
+
+
+def test_an_export_that_a_killed_process_submitted_is_taken_up(tmp_path: Path) -> None:
+    studio = Studio({A: ["In Progress", "Succeeded"], B: ["Succeeded"]})
+    kept: list[Submission] = []
+    killed = client_of(studio).export_courses(
+        {A: "1", B: "1"}, tmp_path, limits=ExportLimits(2, 3600), on_submitted=kept.extend
+    )
+    next(killed)  # B is done, A is on its way
+    killed.close()
+
+    resumed = client_of(studio).export_courses(
+        {A: "1"},
+        tmp_path,
+        limits=ExportLimits(2, 3600),
+        resume={one.partition: one for one in kept if one.partition == A},
+    )
+    assert [course for course, _ in resumed] == [A]
+    assert studio.submitted == [[A, B]]
+
+
+def test_an_export_of_an_older_version_is_not_taken_up(tmp_path: Path) -> None:
+    studio = Studio({A: ["Succeeded"]})
+    old = Submission(A, "1", "task of another time", f"{BUCKET}/{A}.tar.gz", 0.0)
+    (result,) = client_of(studio).export_courses({A: "2"}, tmp_path, limits=ExportLimits(), resume={A: old})
+    assert isinstance(result[1], CourseExport)
+    assert studio.submitted == [[A]]

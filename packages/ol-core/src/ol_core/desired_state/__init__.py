@@ -24,6 +24,7 @@ from ol_core.desired_state.ranges import contiguous_ranges, run_requests
 from ol_core.desired_state.recording import Recorded, recorded
 from ol_core.desired_state.requests import (
     MAX_ATTEMPTS,
+    NO_RUN_RETRIES,
     UNFINISHED,
     AttemptPolicy,
     Decision,
@@ -41,6 +42,7 @@ from ol_core.desired_state.submissions import submitted, unfinished_submissions
 __all__ = [
     "DATA_VERSION_TAG",
     "MAX_ATTEMPTS",
+    "NO_RUN_RETRIES",
     "RESET_TAG",
     "UNFINISHED",
     "WANTED_VERSION_TAG",

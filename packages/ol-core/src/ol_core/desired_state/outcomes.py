@@ -109,7 +109,11 @@ def _unpartitioned(instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> dict
 
 
 def held_versions(
-    instance: dg.DagsterInstance, asset_key: dg.AssetKey, *, tag: str = WANTED_VERSION_TAG
+    instance: dg.DagsterInstance,
+    asset_key: dg.AssetKey,
+    *,
+    tag: str = WANTED_VERSION_TAG,
+    partitions: Collection[str] | None = None,
 ) -> dict[str, str]:
     """Return a version that each partition ("" without partitions) holds, by one query.
 
@@ -117,12 +121,15 @@ def held_versions(
         instance: Where events are recorded.
         asset_key: The asset.
         tag: `DATA_VERSION_TAG` for the version of what is held, `WANTED_VERSION_TAG` for the one it was made for.
+        partitions: Only these; None for all.
     """
     if tag == DATA_VERSION_TAG:
-        return latest_data_versions(instance, asset_key, "materialization")
+        return latest_data_versions(instance, asset_key, "materialization", partitions)
     return {
         partition: outcome.version
-        for partition, outcome in (outcomes(instance, asset_key) or _unpartitioned(instance, asset_key)).items()
+        for partition, outcome in (
+            outcomes(instance, asset_key, partitions) or _unpartitioned(instance, asset_key)
+        ).items()
         if outcome.ending == "s"
     }
 

@@ -6,7 +6,7 @@ from typing import TypeVar
 import dagster as dg
 
 from ol_core.desired_state.outcomes import failed_attempt, outcomes, succeeded
-from ol_core.desired_state.requests import ENDED_TAG, STARTED_TAG
+from ol_core.desired_state.requests import ENDED_TAG, STARTED_TAG, asked
 from ol_core.failures import OlError, TransientFailure
 
 T = TypeVar("T")
@@ -35,7 +35,7 @@ def recorded(
         dagster.Failure: at least one partition failed; all others are recorded.
     """
     context = dg.AssetExecutionContext.get()  # an IO manager records for its asset, and has no context of the op
-    if context.has_partition_key or context.has_partition_key_range:  # started by hand: its configuration says nothing
+    if not asked(context.run):
         yield dg.AssetObservation(
             asset_key, metadata={"wanted": dg.MetadataValue.json(dict(wanted))}, tags={STARTED_TAG: context.run.run_id}
         )

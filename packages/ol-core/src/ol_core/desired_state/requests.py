@@ -24,6 +24,7 @@ from ol_core.desired_state.outcomes import (
     outcomes,
 )
 from ol_core.desired_state.submissions import submissions_of
+from ol_core.environment import Environment
 from ol_core.failures import TransientFailure
 
 SETTLED_TAG = "ol/settled"
@@ -41,6 +42,10 @@ UNFINISHED = [status for status in dg.DagsterRunStatus if status.value not in ("
 MAX_ATTEMPTS = 3
 """Attempts for one (partition, wanted version) where failures are transient, unless configuration says otherwise."""
 
+NO_RUN_RETRIES = {"dagster/max_retries": "0"}
+"""Tags of a job whose retries belong to its sensor: Dagster's run retries would multiply them."""
+
+_RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 _ENDED_BADLY = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 _RUNS = 5
 _FEW = 1000
@@ -59,6 +64,12 @@ class AttemptPolicy:
     attempts: int = MAX_ATTEMPTS
     backoff_seconds: float = 300.0
     batch_size: int = 500
+
+    @classmethod
+    def of(cls, environment: Environment) -> "AttemptPolicy":
+        """Return the environment's policy."""
+        stated = environment.orchestration
+        return cls(stated.attempts, stated.backoff_seconds, stated.batch_size)
 
     def may_try(self, outcome: Outcome | None, version: str) -> bool:
         """Whether a version is not held and has attempts left, now or after a pause."""
@@ -147,11 +158,15 @@ class Step:
     at_once: int = 1
 
     def run_request(self, wanted: Mapping[str, str]) -> dg.RunRequest:
-        """Return the request of one run for all of `wanted`. Dagster's own run retries leave it alone."""
-        tags = {"dagster/max_retries": "0"}
+        """Return the request of one run for all of `wanted`."""
+        tags = dict(NO_RUN_RETRIES)
         if not self.op_name:
             return dg.RunRequest(job_name=self.job_name, tags={**tags, WANTED_VERSION_TAG: wanted[""]})
         config = {"ops": {self.op_name: {"config": {"wanted": dict(wanted)}}}}
+        named = next(
+            iter(wanted)
+        )  # Dagster looks for a partition where upstream has some, and would plan all of a range
+        tags |= dict.fromkeys(_RANGE_TAGS, named)
         return dg.RunRequest(job_name=self.job_name, run_config=config, tags=tags)
 
 
@@ -264,7 +279,7 @@ class _Trace:
 
 
 def _trace(instance: dg.DagsterInstance, asset_key: dg.AssetKey, run: dg.DagsterRun, *, since: float) -> _Trace:
-    trace = _Trace(_asked(run))
+    trace = _Trace(asked(run))
     for record in observations_since(instance, asset_key, since):
         event = record.asset_observation
         if event is None or run.run_id not in (record.run_id, event.tags.get(RUN_TAG)):
@@ -280,7 +295,8 @@ def _trace(instance: dg.DagsterInstance, asset_key: dg.AssetKey, run: dg.Dagster
     return trace
 
 
-def _asked(run: dg.DagsterRun) -> dict[str, str]:
+def asked(run: dg.DagsterRun) -> dict[str, str]:
+    """Return the partitions and versions that a run was requested for; none where somebody started it by hand."""
     if WANTED_VERSION_TAG in run.tags:
         return {"": run.tags[WANTED_VERSION_TAG]}
     ops: dict[str, Any] = run.run_config.get("ops", {})  # type: ignore[assignment]  # JSON

@@ -1,12 +1,19 @@
 """What is in the archives: Parquet files of each course run, and the raw tables over all of them."""
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
-from ol_core.desired_state import DATA_VERSION_TAG, WANTED_VERSION_TAG, held_versions, recorded
+from ol_core.desired_state import (
+    DATA_VERSION_TAG,
+    Recorded,
+    WantedVersions,
+    held_versions,
+    latest_by_partition,
+    recorded,
+)
 from ol_core.failures import OlError, UpstreamMissing
 from ol_core.objects import FileObject, FileObjectIOManager, materialization
 from ol_core.tables import RawTableIOManager
@@ -64,18 +71,23 @@ def processed_data(keys: DeploymentAssets) -> dg.AssetsDefinition:
         backfill_policy=EACH_RUN_MANY_PARTITIONS,
     )
     def processed_data_assets(
-        context: dg.AssetExecutionContext, io_manager: dg.ResourceParam[FileObjectIOManager]
-    ) -> Iterator[dg.AssetMaterialization | dg.AssetObservation]:
-        courses = list(context.partition_keys)
-        archives = io_manager.paths(context.instance, keys.course_xml)
+        context: dg.AssetExecutionContext,
+        config: WantedVersions,
+        io_manager: dg.ResourceParam[FileObjectIOManager],
+    ) -> Iterator[Recorded]:
+        courses = config.partitions(context)
+        archives = latest_by_partition(context.instance, keys.course_xml, courses)
         wanted = wanted_processed(context.instance, keys)
-        held = {kind: held_versions(context.instance, keys.processed(kind), tag=DATA_VERSION_TAG) for kind in _KINDS}
+        held = {
+            kind: held_versions(context.instance, keys.processed(kind), tag=DATA_VERSION_TAG, partitions=courses)
+            for kind in _KINDS
+        }
         yield from recorded(
             keys.processed(LAST_KIND),
-            {course: wanted.get(course, "") for course in courses},
-            ((course, _extracted(keys, io_manager, course, archives.get(course))) for course in courses),
+            {course: wanted.get(course, config.wanted.get(course, "")) for course in courses},
+            ((course, _extracted(keys, io_manager, course, path_of(archives.get(course)))) for course in courses),
             lambda course, files: [
-                materialization(keys.processed(kind), course, file, tags={WANTED_VERSION_TAG: wanted[course]}, **found)
+                materialization(keys.processed(kind), course, file, tags={}, **found)
                 for kind, (file, found) in files.items()
                 if kind == LAST_KIND or held[kind].get(course) != file.version
             ],
@@ -103,35 +115,54 @@ def raw_tables(keys: DeploymentAssets) -> dg.AssetsDefinition:
     )
     def raw_table_assets(
         context: dg.AssetExecutionContext,
+        config: WantedVersions,
         io_manager: dg.ResourceParam[FileObjectIOManager],
         raw_table_io_manager: dg.ResourceParam[RawTableIOManager],
-    ) -> Iterator[dg.AssetMaterialization | dg.AssetObservation]:
+    ) -> Iterator[Recorded]:
+        courses = config.partitions(context)
         wanted = wanted_raw(context.instance, keys)
-        courses = [course for course in context.partition_keys if course in wanted]
+        held = [course for course in courses if course in wanted]
         for kind in _KINDS:
-            files = io_manager.paths(context.instance, keys.processed(kind))
-            versions = held_versions(context.instance, keys.processed(kind), tag=DATA_VERSION_TAG)
-            held = held_versions(context.instance, keys.raw(kind), tag=DATA_VERSION_TAG)
-            moved = [course for course in courses if held.get(course) != versions[course]]
-            commit = raw_table_io_manager.replace_partitions(
-                table_name(keys.deployment, kind),
-                table_schema(kind),
-                moved,
-                (_rows(io_manager, files[course]) for course in moved),
-            )
-            context.log.info("%s: %d of %d replaced, %d rows", commit.table, len(moved), len(courses), commit.rows)
-            for course in courses if kind == LAST_KIND else moved:
-                tags = {DATA_VERSION_TAG: versions[course], WANTED_VERSION_TAG: wanted[course]}
-                yield dg.AssetMaterialization(keys.raw(kind), partition=course, metadata=commit.metadata, tags=tags)
-        unread = [course for course in context.partition_keys if course not in wanted]
-        yield from recorded(
-            keys.raw(LAST_KIND),
-            dict.fromkeys(unread, ""),
-            ((course, _nothing_of(keys.processed(LAST_KIND), course)) for course in unread),
-            lambda _course, _nothing: [],
-        )
+            replaced = _replaced(context, keys, kind, held, objects=io_manager, tables=raw_table_io_manager)
+            if kind == LAST_KIND:
+                found = (
+                    (course, replaced.get(course, _nothing_of(keys.processed(kind), course))) for course in courses
+                )
+                asked = {course: wanted.get(course, config.wanted.get(course, "")) for course in courses}
+                yield from recorded(keys.raw(kind), asked, found, lambda _course, event: [event])
+            else:
+                yield from replaced.values()
 
     return raw_table_assets
+
+
+def _replaced(  # noqa: PLR0913 - two IO managers, and what goes from one to the other
+    context: dg.AssetExecutionContext,
+    keys: DeploymentAssets,
+    kind: str,
+    courses: Sequence[str],
+    *,
+    objects: FileObjectIOManager,
+    tables: RawTableIOManager,
+) -> dict[str, dg.AssetMaterialization]:
+    """Replace the rows of course runs whose file moved; return the events of those, and of all for the last kind."""
+    files = latest_by_partition(context.instance, keys.processed(kind), courses)
+    held = held_versions(context.instance, keys.raw(kind), tag=DATA_VERSION_TAG, partitions=courses)
+    versions = {course: (file.tags or {})[DATA_VERSION_TAG] for course, file in files.items()}
+    moved = [course for course in courses if course in files and held.get(course) != versions[course]]
+    commit = tables.replace_partitions(
+        table_name(keys.deployment, kind),
+        table_schema(kind),
+        moved,
+        (_rows(objects, str(path_of(files[course]))) for course in moved),
+    )
+    context.log.info("%s: %d of %d replaced, %d rows", commit.table, len(moved), len(courses), commit.rows)
+    return {
+        course: dg.AssetMaterialization(
+            keys.raw(kind), partition=course, metadata=commit.metadata, tags={DATA_VERSION_TAG: versions[course]}
+        )
+        for course in (files if kind == LAST_KIND else moved)
+    }
 
 
 def _spec(
@@ -147,6 +178,11 @@ def _spec(
         kinds={kind},
         description=description,
     )
+
+
+def path_of(event: dg.AssetMaterialization | None) -> str | None:
+    """Return where the object of a materialization is."""
+    return None if event is None else str(event.metadata["path"].value)
 
 
 def _nothing_of(key: dg.AssetKey, course: str) -> OlError:

@@ -2,11 +2,24 @@
 
 import tempfile
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from ol_core.desired_state import WANTED_VERSION_TAG, as_version, recorded
+from ol_core.desired_state import (
+    WANTED_VERSION_TAG,
+    AttemptPolicy,
+    Recorded,
+    WantedVersions,
+    as_version,
+    behind,
+    held_versions,
+    recorded,
+    submitted,
+    unfinished_submissions,
+)
+from ol_core.exports import ExportLimits
 from ol_core.failures import OlError
 from ol_core.objects import FileObject, FileObjectIOManager, materialization, object_key
 from ol_core.tables import RawTableIOManager
@@ -18,9 +31,6 @@ from ol_openedx.tables import course_runs_table, table_name
 
 if TYPE_CHECKING:
     from ol_openedx.client import CourseExport
-
-_DEADLINE_SECONDS = 70 * 60
-_IN_FLIGHT = 20
 
 _Archive = tuple[FileObject, dict[str, int]]
 """A stored archive, and how much is in it."""
@@ -35,28 +45,31 @@ def course_runs(keys: DeploymentAssets) -> dg.AssetsDefinition:
         owners=OWNERS,
         kinds={"openedx", "iceberg"},
         io_manager_key="raw_table_io_manager",
-        description=f"One row a course run of {keys.deployment}, as its LMS lists it, with its content's version.",
+        description=f"One row a course run of {keys.deployment}, as its LMS lists it, with the version exported last.",
     )
     def course_runs_asset(
-        openedx_api: OpenEdxApiClientFactory, raw_table_io_manager: dg.ResourceParam[RawTableIOManager]
+        context: dg.AssetExecutionContext,
+        openedx_api: OpenEdxApiClientFactory,
+        raw_table_io_manager: dg.ResourceParam[RawTableIOManager],
     ) -> dg.MaterializeResult[Any]:
-        from ol_openedx.sweep import sweep
+        from ol_openedx.sweep import list_version
 
         with openedx_api.client(keys.deployment) as client:
-            found = sweep(client)
+            runs = list(client.course_runs())
+        version = list_version(runs)
         for kind in TABLE_KINDS:  # the models read every table, also where no course has been exported yet
             raw_table_io_manager.ensure(table_name(keys.deployment, kind), table_schema(kind))
         return dg.MaterializeResult(
-            value=course_runs_table(found.runs, found.versions),
-            metadata={"course_runs": len(found.runs), "without_version": len(found.unreadable)},
-            data_version=dg.DataVersion(found.digest),
-            tags={WANTED_VERSION_TAG: found.digest},
+            value=course_runs_table(runs, held_versions(context.instance, keys.course_xml)),
+            metadata={"course_runs": len(runs)},
+            data_version=dg.DataVersion(version),
+            tags={WANTED_VERSION_TAG: version},
         )
 
     return course_runs_asset
 
 
-def course_xml(keys: DeploymentAssets) -> dg.AssetsDefinition:
+def course_xml(keys: DeploymentAssets, *, policy: AttemptPolicy, limits: ExportLimits) -> dg.AssetsDefinition:
     """Build the asset that exports course runs and keeps their archives."""
 
     @dg.multi_asset(
@@ -81,37 +94,35 @@ def course_xml(keys: DeploymentAssets) -> dg.AssetsDefinition:
     )
     def course_xml_asset(
         context: dg.AssetExecutionContext,
+        config: WantedVersions,
         openedx_api: OpenEdxApiClientFactory,
         io_manager: dg.ResourceParam[FileObjectIOManager],
-    ) -> Iterator[dg.AssetMaterialization | dg.AssetObservation]:
-        courses = list(context.partition_keys)
+    ) -> Iterator[Recorded]:
+        courses = config.partitions(context)
+        instance, key = context.instance, keys.course_xml
         with openedx_api.client(keys.deployment) as client, tempfile.TemporaryDirectory() as folder:
             versions = client.course_versions(courses)
-            wanted = {course: as_version(version) for course, version in versions.items() if isinstance(version, str)}
             unreadable = [(course, error) for course, error in versions.items() if isinstance(error, OlError)]
+            current = {course: as_version(one) for course, one in versions.items() if isinstance(one, str)}
+            due = behind(instance, key, current, policy) if config.wanted else current
             exports = client.export_courses(
-                list(wanted), Path(folder), deadline_seconds=_DEADLINE_SECONDS, max_in_flight=_IN_FLIGHT
+                {course: current[course] for course in due},
+                Path(folder),
+                limits=limits,
+                resume=unfinished_submissions(instance, key, due, max_age_seconds=limits.deadline_seconds),
+                on_submitted=lambda some: instance.report_runless_asset_event(
+                    submitted(key, some, run_id=context.run.run_id)
+                ),
             )
             archives = ((course, _stored(keys, io_manager, course, export)) for course, export in exports)
             yield from recorded(
-                keys.course_xml,
-                {**dict.fromkeys(courses, ""), **wanted},
-                _chain(unreadable, archives),
-                lambda course, archive: [
-                    materialization(
-                        keys.course_xml, course, archive[0], tags={WANTED_VERSION_TAG: wanted[course]}, **archive[1]
-                    )
-                ],
+                key,
+                {**dict.fromkeys(courses, ""), **config.wanted, **current},
+                chain(unreadable, archives),
+                lambda course, archive: [materialization(key, course, archive[0], tags={}, **archive[1])],
             )
 
     return course_xml_asset
-
-
-def _chain(
-    first: list[tuple[str, OlError]], then: Iterator[tuple[str, _Archive | OlError]]
-) -> Iterator[tuple[str, _Archive | OlError]]:
-    yield from first
-    yield from then
 
 
 def _stored(

@@ -6,20 +6,31 @@ Sources: openedx-platform (course_api, learning_sequences) and ol_openedx_course
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
 
 import httpx
+from ol_core.exports import Clock, ExportLimits, Submission, export_all
 from ol_core.failures import OlError, PermanentFailure, UpstreamMissing
-from ol_core.http import ClientCredentialsAuth, HttpClient, Runtime, drf_pages, failure, read_json, validated
+from ol_core.http import (
+    ClientCredentialsAuth,
+    HttpClient,
+    HttpPolicy,
+    Runtime,
+    drf_pages,
+    failure,
+    read_json,
+    validated,
+)
 from pydantic import BaseModel, TypeAdapter
 
-from ol_openedx.client.exports import EXPORT, Exports
+from ol_openedx.client.exports import EXPORT, StudioExports
 from ol_openedx.client.records import CourseExport, CourseRun, ListedCourse
 
-_VERSIONS_AT_ONCE = 200
+VERSIONS_AT_ONCE = 200
+"""Most course runs that the export plugin tells the versions of in one call."""
 
 
 class _Outline(BaseModel):
@@ -47,6 +58,7 @@ class OpenEdxClient:
         client_id: str,
         client_secret: str,
         *,
+        policy: HttpPolicy | None = None,
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
@@ -55,8 +67,8 @@ class OpenEdxClient:
         auth = ClientCredentialsAuth(
             f"{lms_url.rstrip('/')}/oauth2/access_token", client_id, client_secret, clock=clock
         )
-        self._lms = HttpClient(lms_url, auth=auth, runtime=runtime)
-        self._studio = HttpClient(studio_url, auth=auth, runtime=runtime)
+        self._lms = HttpClient(lms_url, auth=auth, policy=policy or HttpPolicy(), runtime=runtime)
+        self._studio = HttpClient(studio_url, auth=auth, policy=policy or HttpPolicy(), runtime=runtime)
 
     def close(self) -> None:
         """Close all connections."""
@@ -84,23 +96,38 @@ class OpenEdxClient:
                     yield listed.course_run()
 
     def course_versions(self, course_ids: Iterable[str]) -> dict[str, str | OlError]:
-        """Return the version of each course run's content, or why it is not known.
-
-        The export plugin's versions move with blocks, files and transcripts. Where it has none (before 0.4.0), the
-        outline's `published_version` stands in; that one does not move with files and transcripts.
-        """
+        """Return the version of each course run's content, or why it is not known; see `has_export_versions`."""
         courses = list(dict.fromkeys(course_ids))
+        try:
+            at_once = bool(courses) and self.has_export_versions(courses[0])
+        except OlError as error:
+            return dict.fromkeys(courses, error)
+        if not at_once:
+            return self.outline_versions(courses)
         versions: dict[str, str | OlError] = {}
-        for batch in _version_batches(courses):
+        for start in range(0, len(courses), VERSIONS_AT_ONCE):
+            batch = courses[start : start + VERSIONS_AT_ONCE]
             try:
-                answer = self._export_versions(batch)
+                versions |= self.export_versions(batch)
             except OlError as error:
                 versions |= dict.fromkeys(batch, error)
-                continue
-            if answer is None:
-                return self._outline_versions(courses)
-            versions |= answer
         return versions
+
+    def has_export_versions(self, course_id: str) -> bool:
+        """Whether the export plugin tells versions (since 0.4.0), which move with blocks, files and transcripts.
+
+        Elsewhere the outline's `published_version` stands in; that one does not move with files and transcripts.
+        Plugins before 0.4.1 take a POST to any path under `export/` for a request to export the courses in it, so only
+        one is named here.
+        """
+        return self._export_versions([course_id]) is not None
+
+    def export_versions(self, courses: Sequence[str]) -> dict[str, str | OlError]:
+        """Return what the export plugin says of up to 200 course runs."""
+        answer = self._export_versions(courses)
+        if answer is None:
+            raise PermanentFailure("Studio's export plugin tells no versions any more")
+        return answer
 
     def _export_versions(self, courses: Sequence[str]) -> dict[str, str | OlError] | None:
         """Return versions, or None where the plugin has no such endpoint."""
@@ -115,7 +142,8 @@ class OpenEdxClient:
         missing = set(answer.missing)
         return {course: _version(course, answer.versions.get(course), missing) for course in courses}
 
-    def _outline_versions(self, courses: Sequence[str]) -> dict[str, str | OlError]:
+    def outline_versions(self, courses: Sequence[str]) -> dict[str, str | OlError]:
+        """Return the `published_version` of each course run's outline; a call for each."""
         versions: dict[str, str | OlError] = {}
         for course in courses:
             try:
@@ -132,30 +160,26 @@ class OpenEdxClient:
         return version
 
     def export_courses(
-        self, course_ids: Iterable[str], directory: Path, *, deadline_seconds: float, max_in_flight: int
+        self,
+        versions: Mapping[str, str],
+        directory: Path,
+        *,
+        limits: ExportLimits,
+        resume: Mapping[str, Submission] = {},
+        on_submitted: Callable[[Sequence[Submission]], None] = lambda _: None,
     ) -> Iterator[tuple[str, CourseExport | OlError]]:
         """Export course runs; give each one's archive, or what went wrong, as it finishes, and every course run once.
 
         Args:
-            course_ids: Course runs.
+            versions: Course runs, and the version that each has now.
             directory: Where archives are written; the caller may move or remove each once it has it.
-            deadline_seconds: How long to wait for one export, from its submission on.
-            max_in_flight: Most exports that Studio works on at once.
+            limits: Exports in flight, and how long each may take.
+            resume: Exports that were submitted before; see `ol_core.exports.export_all`.
+            on_submitted: Called with each batch that Studio accepted, before it is waited for.
         """
-        exports = Exports(self._studio, self._runtime, directory=directory, deadline_seconds=deadline_seconds)
-        return exports.run(course_ids, max_in_flight=max(1, max_in_flight))
-
-
-def _version_batches(courses: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Yield one course, then up to 200 at a time.
-
-    Plugins before 0.4.1 take a POST to any path under `export/` for a request to export the courses in it, so that
-    the first question must not name them all.
-    """
-    if courses:
-        yield courses[:1]
-    for start in range(1, len(courses), _VERSIONS_AT_ONCE):
-        yield courses[start : start + _VERSIONS_AT_ONCE]
+        clock = Clock(self._runtime.sleep, self._runtime.clock)
+        source = StudioExports(self._studio, directory)
+        return export_all(source, versions, limits=limits, resume=resume, on_submitted=on_submitted, clock=clock)
 
 
 def _version(course: str, entry: dict[str, Any] | None, missing: set[str]) -> str | OlError:
