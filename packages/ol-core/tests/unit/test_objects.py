@@ -1,10 +1,18 @@
+import io
+import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, ClassVar
 
 import dagster as dg
+import fsspec
 import pytest
-from ol_core.failures import PermanentFailure, UpstreamMissing
-from ol_core.objects import FileObjectIOManager, materialization, object_key
+from fsspec.implementations.memory import MemoryFileSystem
+from ol_core.failures import OlError, PermanentFailure, TransientFailure, UpstreamMissing
+from ol_core.objects import FileObjectIOManager, ObjectFile, materialization, object_key
+from ol_core.objects.files import Source
+from upath import UPath
 
 KEY = dg.AssetKey(["mitx", "openedx", "raw_data", "course_xml"])
 
@@ -99,20 +107,230 @@ def test_paths_are_those_of_the_newest_objects(
     assert Path(store.paths(instance, KEY)["c"]).name == "2"
 
 
-def test_an_asset_may_return_a_file(store: FileObjectIOManager, instance: dg.DagsterInstance, tmp_path: Path) -> None:
-    partitions = dg.StaticPartitionsDefinition(["c"])
+@pytest.mark.parametrize("key", ["../outside/v", "/etc/v", "a//v", "a/../../v", "a/./v"])
+def test_a_key_that_leaves_the_root_is_refused(store: FileObjectIOManager, archive: Path, key: str) -> None:
+    with pytest.raises(PermanentFailure, match="is no key below"):
+        store.put(archive, key=key, version="v")
 
-    @dg.asset(partitions_def=partitions)
-    def made() -> Path:
-        file = tmp_path / "made.json"
-        file.write_text("{}")
-        return file
 
-    @dg.asset(partitions_def=partitions)
-    def read(made: Path) -> dg.MaterializeResult[None]:
-        return dg.MaterializeResult(metadata={"text": made.read_text()})
+@pytest.mark.parametrize("source", [io.BytesIO(b"archive"), [b"arch", b"ive"], iter([b"archive"])])
+def test_a_stream_is_stored_like_a_file(store: FileObjectIOManager, archive: Path, source: Source) -> None:
+    of_file = store.put_by_checksum(archive, asset_key=KEY, partition="file", suffix=".tgz")
+    of_stream = store.put_by_checksum(source, asset_key=KEY, partition="stream", suffix=".tgz")
 
-    result = dg.materialize([made, read], instance=instance, resources={"io_manager": store}, partition_key="c")
+    assert (of_stream.sha256, of_stream.size_bytes) == (of_file.sha256, 7)
+    assert of_stream.key == of_file.key.replace("/file/", "/stream/")
+    assert of_stream.content_type == of_file.content_type
 
-    (event,) = result.asset_materializations_for_node("read")
-    assert event.metadata["text"].value == "{}"
+
+def test_no_temporary_file_is_left_whatever_fails(
+    store: FileObjectIOManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+
+    def broken() -> Iterator[bytes]:
+        yield b"begin"
+        raise ConnectionResetError("the source broke off")
+
+    with pytest.raises(TransientFailure, match="the source broke off; nothing of it is visible"):
+        store.put(broken(), key="a/v", version="v")
+
+    assert [one for one in tmp_path.rglob("*") if one.is_file()] == []
+
+
+def test_what_a_killed_process_left_is_removed(store: FileObjectIOManager, archive: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "objects" / "a"
+    folder.mkdir(parents=True)
+    (folder / ".partial-4194304999-x").touch()  # no process has so high a number
+    (folder / f".partial-{os.getpid()}-y").touch()
+
+    store.put(archive, key="a/v", version="v")
+
+    assert sorted(one.name for one in folder.iterdir()) == [f".partial-{os.getpid()}-y", "v"]
+
+
+PARTITIONS = dg.StaticPartitionsDefinition(["a", "b", "c"])
+
+
+@dg.asset(partitions_def=PARTITIONS)
+def made(context: dg.AssetExecutionContext) -> ObjectFile:
+    return ObjectFile([context.partition_key.encode()], suffix=".txt", metadata={"lines": 1})
+
+
+def build(store: FileObjectIOManager, instance: dg.DagsterInstance, *partitions: str) -> None:
+    for partition in partitions:
+        dg.materialize([made], instance=instance, resources={"io_manager": store}, partition_key=partition)
+
+
+@dg.asset(partitions_def=PARTITIONS)
+def as_bytes(made: bytes) -> dg.MaterializeResult[None]:
+    return dg.MaterializeResult(metadata={"given": made.decode()})
+
+
+@dg.asset(partitions_def=PARTITIONS)
+def as_path(made: Path) -> dg.MaterializeResult[None]:
+    return dg.MaterializeResult(metadata={"given": made.read_text()})
+
+
+@dg.asset(partitions_def=PARTITIONS)
+def as_upath(made: UPath) -> dg.MaterializeResult[None]:
+    return dg.MaterializeResult(metadata={"given": made.read_text()})
+
+
+@pytest.mark.parametrize("reader", [as_bytes, as_path, as_upath], ids=["bytes", "Path", "UPath"])
+def test_an_input_is_what_its_annotation_says(
+    store: FileObjectIOManager, instance: dg.DagsterInstance, reader: dg.AssetsDefinition
+) -> None:
+    build(store, instance, "a", "b")
+    resources = {"io_manager": store}
+    result = dg.materialize(
+        [reader, made], selection=[reader], instance=instance, resources=resources, partition_key="b"
+    )
+
+    (event,) = result.asset_materializations_for_node(reader.op.name)
+    assert event.metadata["given"].value == "b"
+
+
+@dg.asset
+def all_of_them(made: dict[str, bytes]) -> dg.MaterializeResult[None]:
+    return dg.MaterializeResult(metadata={"given": str(sorted(made.items()))})
+
+
+@dg.asset(partitions_def=PARTITIONS, backfill_policy=dg.BackfillPolicy.single_run())
+def some_of_them(context: dg.AssetExecutionContext, made: dict[str, Path]) -> None:
+    context.log.info("given %s", sorted(made))
+    assert {partition: file.read_text() for partition, file in made.items()} == {"b": "b", "c": "c"}
+
+
+def test_an_input_of_many_partitions_is_a_dictionary(store: FileObjectIOManager, instance: dg.DagsterInstance) -> None:
+    build(store, instance, "a", "b", "c")
+    resources = {"io_manager": store}
+    everything = dg.materialize([all_of_them, made], selection=[all_of_them], instance=instance, resources=resources)
+    (event,) = everything.asset_materializations_for_node("all_of_them")
+    tags = {"dagster/asset_partition_range_start": "b", "dagster/asset_partition_range_end": "c"}
+    ranged = dg.materialize(
+        [some_of_them, made], selection=[some_of_them], instance=instance, resources=resources, tags=tags
+    )
+
+    assert event.metadata["given"].value == "[('a', b'a'), ('b', b'b'), ('c', b'c')]"
+    assert ranged.success
+
+
+def test_what_was_never_made_and_what_is_gone_are_named(
+    store: FileObjectIOManager, instance: dg.DagsterInstance
+) -> None:
+    resources = {"io_manager": store}
+    build(store, instance, "a", "c")
+    with pytest.raises(UpstreamMissing, match=r"made has no object for b \(1 missing\); materialize it first"):
+        dg.materialize([all_of_them, made], selection=[all_of_them], instance=instance, resources=resources)
+    build(store, instance, "b")
+    (gone,) = Path(store.url).rglob("made/b/*.txt")
+    gone.unlink()
+
+    for reader in (as_bytes, as_path, as_upath):
+        with pytest.raises(UpstreamMissing, match=rf"made: cannot read {gone}: it does not exist; materialize"):
+            dg.materialize(
+                [reader, made], selection=[reader], instance=instance, resources=resources, partition_key="b"
+            )
+
+
+def test_what_was_changed_is_not_given_out(store: FileObjectIOManager, instance: dg.DagsterInstance) -> None:
+    build(store, instance, "a")
+    (changed,) = Path(store.url).rglob("made/a/*.txt")
+    changed.write_text("x")
+
+    with pytest.raises(PermanentFailure, match="it was changed"):
+        dg.materialize(
+            [as_bytes, made],
+            selection=[as_bytes],
+            instance=instance,
+            resources={"io_manager": store},
+            partition_key="a",
+        )
+
+
+def test_what_is_no_file_is_refused(store: FileObjectIOManager, instance: dg.DagsterInstance) -> None:
+    @dg.asset
+    def wrong() -> str:
+        return "/some/path"
+
+    with pytest.raises(PermanentFailure, match=r"wrong returned a str; return a pathlib\.Path, a binary stream or an"):
+        dg.materialize([wrong], instance=instance, resources={"io_manager": store})
+
+
+@dg.multi_asset(
+    specs=[dg.AssetSpec("many", partitions_def=PARTITIONS, skippable=True)],
+    backfill_policy=dg.BackfillPolicy.single_run(),
+)
+def many(
+    context: dg.AssetExecutionContext, io_manager: dg.ResourceParam[FileObjectIOManager]
+) -> Iterator[dg.AssetMaterialization | dg.AssetObservation]:
+    def files() -> Iterator[tuple[str, ObjectFile | OlError]]:
+        for partition in context.partition_keys:
+            broken = PermanentFailure("no such course") if partition == "b" else None
+            yield partition, broken or ObjectFile([partition.encode()], suffix=".txt", version="v1")
+
+    yield from io_manager.put_each(dg.AssetKey("many"), files(), dict.fromkeys(context.partition_keys, ""))
+
+
+def test_a_bad_partition_never_costs_the_others_theirs(
+    store: FileObjectIOManager, instance: dg.DagsterInstance
+) -> None:
+    tags = {"dagster/asset_partition_range_start": "a", "dagster/asset_partition_range_end": "c"}
+    result = dg.materialize([many], instance=instance, resources={"io_manager": store}, tags=tags, raise_on_error=False)
+    (failure,) = [event for event in result.all_events if event.is_step_failure]
+
+    assert not result.success
+    assert "1 of 3 partitions failed" in str(failure.step_failure_data.user_failure_data)
+    assert store.paths(instance, dg.AssetKey("many")).keys() == {"a", "c"}
+    assert "- b: PermanentFailure: no such course" in str(failure.step_failure_data.user_failure_data)
+
+
+class Bucket(MemoryFileSystem):  # type: ignore[misc]  # fsspec has no types
+    """What GCS promises, as gcsfs gives it: an object is there when it is whole, `create` never replaces one."""
+
+    protocol = ("gs", "gcs")
+    store: ClassVar[dict[str, Any]] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
+    breaks_after: ClassVar[int | None] = None
+
+    def put_file(self, lpath: str, rpath: str, callback: object = None, mode: str = "overwrite", **_: object) -> None:
+        del callback
+        content = Path(lpath).read_bytes()
+        if self.breaks_after is not None and len(content) > self.breaks_after:
+            raise OSError("the connection broke off")
+        if mode == "create" and self.exists(rpath):
+            raise FileExistsError(rpath)
+        self.pipe_file(rpath, content)
+
+
+@pytest.fixture
+def bucket() -> Iterator[FileObjectIOManager]:
+    fsspec.register_implementation("gs", Bucket, clobber=True)
+    yield FileObjectIOManager(url="gs://landing/zone", writable=True)
+    fsspec.register_implementation("gs", "gcsfs.GCSFileSystem", clobber=True)
+    Bucket.store.clear()
+    Bucket.breaks_after = None
+
+
+def test_gcs_goes_through_the_same_code(bucket: FileObjectIOManager, archive: Path) -> None:
+    first = bucket.put(archive, key="a/v.tar.gz", version="v")
+    archive.write_bytes(b"other bytes, equal content")
+
+    assert first.path == "gs://landing/zone/a/v.tar.gz"
+    assert bucket.put(archive, key="a/v.tar.gz", version="v") == first
+    with bucket.open(first.path, sha256=first.sha256) as stream:
+        assert stream.read() == b"archive"
+    with pytest.raises(UpstreamMissing, match="it does not exist"), bucket.open("gs://landing/zone/none"):
+        pass
+
+
+def test_a_gcs_that_breaks_off_shows_nothing(bucket: FileObjectIOManager, archive: Path) -> None:
+    Bucket.breaks_after = 3
+    with pytest.raises(TransientFailure, match="the connection broke off; nothing of it is visible"):
+        bucket.put(archive, key="a/v", version="v")
+    assert Bucket.store == {}
+
+    Bucket.breaks_after = None
+    assert bucket.put(archive, key="a/v", version="v").size_bytes == 7

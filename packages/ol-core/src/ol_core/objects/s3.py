@@ -15,8 +15,8 @@ from ol_core.objects.stores import Store
 if TYPE_CHECKING:
     from upath import UPath
 
-PART_BYTES = 8 << 20
-"""Size of a part, up to 78 GiB a file; S3 admits 10,000 parts."""
+PART_BYTES = 16 << 20
+"""Size of a part, up to 156 GiB a file; S3 admits 10,000 parts."""
 
 _THREADS = 4
 """Of each transfer; the address space of more does not fit beside an interpreter in a small worker."""

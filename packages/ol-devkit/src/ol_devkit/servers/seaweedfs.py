@@ -73,10 +73,15 @@ def seaweedfs(folder: Path, *, bucket: str = "objects", table_bucket: str = "war
         f"-bucket={bucket}",
         f"-tableBucket={table_bucket}",
     ]
-    command += ["-webdav=false", "-master.telemetry=false", "-s3.port.lance=0", "-s3.autoCreateBucket=false"]
+    command += ["-webdav=false", "-master.telemetry=false", "-s3.port.lance=0"]
     command += [f"-{name}={port}" for name, port in ports.items()]
     credentials = {"AWS_ACCESS_KEY_ID": server.access_key, "AWS_SECRET_ACCESS_KEY": server.secret_key}
-    with running(command, log=folder / "weed.log", ready=lambda: _answers(server.s3_url), environment=credentials):
+    with running(
+        command,
+        log=folder / "weed.log",
+        ready=lambda: _answers(server.s3_url),
+        environment=credentials,
+    ):
         yield server
 
 
