@@ -137,7 +137,7 @@ def held_versions(
 def latest_by_partition(
     instance: dg.DagsterInstance, asset_key: dg.AssetKey, partitions: Collection[str] | None = None
 ) -> dict[str, dg.AssetMaterialization]:
-    """Return the newest materialization of each partition; the key is "" for an asset without partitions."""
+    """Return the newest materialization of each partition ("" without partitions), the newest of all first."""
     ids = latest_event_ids(instance, asset_key, "materialization", partitions)
     if not ids and partitions is None:
         newest = instance.fetch_materializations(asset_key, limit=1).records
@@ -145,7 +145,7 @@ def latest_by_partition(
             dict.fromkeys([""], newest[0].asset_materialization) if newest and newest[0].asset_materialization else {}
         )
     latest: dict[str, dg.AssetMaterialization] = {}
-    for chunk in _chunks(sorted(ids.values())):
+    for chunk in _chunks(sorted(ids.values(), reverse=True)):
         page = dg.AssetRecordsFilter(asset_key=asset_key, storage_ids=chunk)
         for record in instance.fetch_materializations(page, limit=len(chunk)).records:
             if record.asset_materialization is not None:
@@ -159,7 +159,7 @@ def failure_reasons(
     """Return why the last attempt at each of these partitions failed, as `Type: message`, where it did."""
     ids = latest_event_ids(instance, asset_key, "observation", partitions)
     reasons: dict[str, str] = {}
-    for chunk in _chunks(sorted(ids.values())):
+    for chunk in _chunks(sorted(ids.values(), reverse=True)):
         page = dg.AssetRecordsFilter(asset_key=asset_key, storage_ids=chunk)
         for record in instance.fetch_observations(page, limit=len(chunk)).records:
             event = record.asset_observation

@@ -13,6 +13,8 @@ T = TypeVar("T")
 
 Recorded = dg.AssetMaterialization | dg.AssetObservation
 
+_LISTED = 50
+
 OUTAGE_AFTER = 20
 """So many transient failures without a single success mean that the source is down: the run stops asking it."""
 
@@ -65,6 +67,8 @@ def _transient(failures: Mapping[str, OlError]) -> bool:
 
 def _failure(failures: Mapping[str, OlError], done: int, asked: int) -> dg.Failure:
     lines = [f"- {partition}: {type(error).__name__}: {error}" for partition, error in failures.items()]
+    if len(lines) > _LISTED:
+        lines = [*lines[:_LISTED], f"- and {len(lines) - _LISTED} more; each stands in its partition's events"]
     others = (
         "the others are done" if done + len(failures) == asked else f"{asked - done - len(failures)} were not tried"
     )

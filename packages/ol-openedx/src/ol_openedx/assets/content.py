@@ -157,11 +157,16 @@ def _replaced(  # noqa: PLR0913 - two IO managers, and what goes from one to the
         (_rows(objects, str(path_of(files[course]))) for course in moved),
     )
     context.log.info("%s: %d of %d replaced, %d rows", commit.table, len(moved), len(courses), commit.rows)
+    told = [course for course in courses if course in files] if kind == LAST_KIND else moved
+    whole = told[-1:]  # the newest event describes the table; the schema in every one of them would cost more than it
     return {
         course: dg.AssetMaterialization(
-            keys.raw(kind), partition=course, metadata=commit.metadata, tags={DATA_VERSION_TAG: versions[course]}
+            keys.raw(kind),
+            partition=course,
+            metadata=commit.metadata if course in whole else {"snapshot_id": str(commit.snapshot_id)},
+            tags={DATA_VERSION_TAG: versions[course]},
         )
-        for course in (files if kind == LAST_KIND else moved)
+        for course in told
     }
 
 
