@@ -233,7 +233,7 @@ def test_an_export_that_a_killed_process_submitted_is_taken_up(tmp_path: Path) -
         {A: "1", B: "1"}, tmp_path, limits=ExportLimits(2, 3600), on_submitted=kept.extend
     )
     next(killed)  # B is done, A is on its way
-    killed.close()
+    del killed
 
     resumed = client_of(studio).export_courses(
         {A: "1"},

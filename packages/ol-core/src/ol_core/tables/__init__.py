@@ -1,0 +1,7 @@
+"""Raw tables: one Apache Iceberg table a kind, replaced partition by partition in one commit."""
+
+from ol_core.tables.commits import TableCommit, TablePolicy
+from ol_core.tables.io_manager import RawTableIOManager
+from ol_core.tables.maintenance import TableUpkeep
+
+__all__ = ["RawTableIOManager", "TableCommit", "TablePolicy", "TableUpkeep"]

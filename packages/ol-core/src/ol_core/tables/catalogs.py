@@ -1,0 +1,73 @@
+"""Iceberg catalogs: SQL on a laptop, REST or Glue in production; one boundary for what goes wrong with them."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ol_core.failures import OlError, PermanentFailure, TransientFailure
+
+if TYPE_CHECKING:
+    from pyiceberg.catalog import Catalog
+
+
+@contextmanager
+def open_catalog(properties: Mapping[str, str], what: str) -> Iterator["Catalog"]:
+    """Open a catalog for one operation; `what` is named in the message of whatever goes wrong.
+
+    Args:
+        properties: PyIceberg's own (https://py.iceberg.apache.org/configuration/).
+        what: The table, or what is asked.
+
+    Raises:
+        PermanentFailure: the catalog refuses, or its configuration cannot work.
+        TransientFailure: the catalog or the store failed; what they held is as it was.
+    """
+    from pyiceberg.catalog import load_catalog
+
+    uri = properties.get("uri", "")
+    if uri.startswith("sqlite:///"):
+        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with load_catalog("ol", **properties) as catalog:
+            yield catalog
+    except OlError:
+        raise
+    except Exception as error:
+        translated = _failure(error, f"{what} in the {properties['type']} catalog {uri or properties.get('warehouse')}")
+        if translated is None:
+            raise
+        raise translated from error
+
+
+def _failure(error: Exception, what: str) -> OlError | None:
+    """Say what an error means; None for what no catalog and no store raises."""
+    from pyiceberg import exceptions
+    from requests import RequestException
+    from sqlalchemy.exc import OperationalError, SQLAlchemyError
+
+    name = type(error).__name__
+    module = type(error).__module__.partition(".")[0]
+    match error:
+        case exceptions.UnauthorizedError() | exceptions.ForbiddenError() | exceptions.OAuthError():
+            return PermanentFailure(f"{what}: refused ({name}); check the catalog's credential and what it may do")
+        case (
+            exceptions.CommitFailedException()
+            | exceptions.CommitStateUnknownException()
+            | exceptions.ValidationException()
+            | exceptions.ServerError()
+            | exceptions.ServiceUnavailableError()
+            | exceptions.TooManyRequestsError()
+            | exceptions.WaitingForLockException()
+            | RequestException()
+            | OperationalError()
+            | OSError()
+        ):
+            return TransientFailure(f"{what}: failed ({name}: {error}); what it held is as it was")
+        case exceptions.RESTError() | exceptions.ValidationError() | SQLAlchemyError() | ValueError() | TypeError():
+            return PermanentFailure(f"{what}: {name}: {error}")
+    if module == "botocore":
+        if name in {"NoRegionError", "NoCredentialsError", "PartialCredentialsError"}:
+            return PermanentFailure(f"{what}: {error}; state the region under [tables], give the process an AWS role")
+        return TransientFailure(f"{what}: failed ({name}: {error}); what it held is as it was")
+    return None
