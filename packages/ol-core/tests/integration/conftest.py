@@ -25,7 +25,8 @@ def backend(openbao_server: OpenBao) -> Callable[..., VaultBackend]:
     """What an environment states of the shared server; `auth` is its login."""
 
     def stated(auth: dict[str, Any] | None = None, **changed: Any) -> VaultBackend:
-        given = {"url": openbao_server.url, "mount": "secret", "namespace": "", "ca_file": "", **changed}
+        mounts = {"mount": "secret", "database_mount": "database"}
+        given = {"url": openbao_server.url, **mounts, "namespace": "", "ca_file": "", **changed}
         return VaultBackend.model_validate({"kind": "vault", "auth": auth or {"method": "token"}, **given})
 
     return stated

@@ -235,6 +235,7 @@ def test_a_server_that_nobody_runs_is_transient() -> None:
         "kind": "vault",
         "url": url,
         "mount": "secret",
+        "database_mount": "database",
         "namespace": "",
         "ca_file": "",
         "auth": {"method": "token"},
@@ -254,7 +255,7 @@ def test_a_server_that_is_sealed_killed_and_started_again(tmp_path: Path, backen
     with serve() as server:
         admin = hvac.Client(url=server.url)
         made = admin.sys.initialize(1, 1)
-        admin.sys.submit_unseal_key(made["keys"][0])
+        unseal(admin, made["keys"][0])
         admin.token = made["root_token"]
         admin.sys.enable_secrets_engine("kv", "secret", options={"version": "2"})
         time.sleep(1)  # the engine is upgraded in the background
@@ -270,11 +271,17 @@ def test_a_server_that_is_sealed_killed_and_started_again(tmp_path: Path, backen
     with pytest.raises(TransientFailure, match="did not answer"):
         client.read(REF)
     with serve():
-        admin.sys.submit_unseal_key(made["keys"][0])
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline and requests.get(f"{server.url}/v1/sys/health", timeout=5).status_code != 200:
-            time.sleep(0.2)
+        unseal(admin, made["keys"][0])
         assert client.read(REF) == CANARY
+
+
+def unseal(admin: hvac.Client, key: str) -> None:
+    """Unseal a server and wait until it is the active node of its cluster of one."""
+    admin.sys.submit_unseal_key(key)
+    deadline = time.monotonic() + 30
+    while requests.get(f"{admin.url}/v1/sys/health", timeout=5).status_code != 200:
+        assert time.monotonic() < deadline, "the server is not active"
+        time.sleep(0.2)
 
 
 def test_a_namespace_is_its_own_server(root: hvac.Client, backend: Backend) -> None:

@@ -117,6 +117,7 @@ def test_a_missing_section_and_a_missing_key_are_named(write: Callable[..., Path
     del content["learn"]
     content["secrets"] = {
         "kind": "vault", "url": "https://vault.invalid", "mount": "secret", "namespace": "", "ca_file": "",
+        "database_mount": "database",
         "auth": {"method": "kubernetes", "role": "dagster"},
     }  # fmt: skip
     write(content)

@@ -111,6 +111,7 @@ class VaultBackend(_Section):
     kind: Literal["vault"]
     url: HttpUrl = Field(description="Address of the server.")
     mount: Text = Field(description="Mount of the key-value engine.")
+    database_mount: Text = Field(description="Mount of the engine that leases credentials of databases.")
     namespace: str = Field(description="Namespace; empty for none.")
     ca_file: str = Field(description="Certificates that vouch for the server; empty for those of the system.")
     auth: VaultAuth = Field(description="How this process logs in.")

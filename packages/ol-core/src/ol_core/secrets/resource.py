@@ -89,6 +89,7 @@ class Vault(Secrets):
 
     url: str = Field(description="Address of the server.")
     mount: str = Field(default="secret", description="Mount of the key-value engine.")
+    database_mount: str = Field(default="database", description="Mount of the engine that leases databases.")
     namespace: str = Field(default="", description="Namespace; empty for none.")
     ca_file: str = Field(default="", description="Certificates that vouch for the server; empty for the system's.")
     auth: dict[str, str] = Field(
@@ -106,7 +107,9 @@ class Vault(Secrets):
     @property
     def client(self) -> VaultClient:
         """The process's client of this server."""
-        stated = {name: getattr(self, name) for name in ("url", "mount", "namespace", "ca_file", "auth")}
+        stated = {
+            name: getattr(self, name) for name in ("url", "mount", "database_mount", "namespace", "ca_file", "auth")
+        }
         return _client(json.dumps({"kind": "vault", **stated}, sort_keys=True))
 
 

@@ -88,13 +88,13 @@ class VaultClient:
             raise PermanentFailure(f"secret {ref}: the value is a {type(value).__name__}; write it as text")
         return value
 
-    def database_credentials(self, role: str, *, mount: str = "database") -> DatabaseCredentials:
+    def database_credentials(self, role: str) -> DatabaseCredentials:
         """Take new credentials of a database; take them when connecting, since their lease begins now.
 
         Raises:
             OlError: as `read`.
         """
-        path = f"{mount}/creds/{role}"
+        path = f"{self._backend.database_mount}/creds/{role}"
         with self._translated(f"credentials of {path}", path):
             answer = self._read(path)
         if answer is None:
