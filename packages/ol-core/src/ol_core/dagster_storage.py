@@ -1,4 +1,4 @@
-"""The one place that calls what Dagster does not promise to keep: two queries over all partitions, and tags on a run.
+"""The one place that calls what Dagster does not promise to keep: queries over partitions, checks, backfills, pools.
 
 Dagster's public API reads events one page at a time, with all that is in them; over thousands of partitions that costs
 seconds a tick. `tests/unit/test_dagster_storage.py` fails where a release changes what is used here.
@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from typing import Literal
 
 import dagster as dg
+from dagster._core.execution.backfill import BULK_ACTION_TERMINAL_STATUSES, BulkActionsFilter, BulkActionStatus
 
 DATA_VERSION_TAG = "dagster/data_version"
 """Dagster's own tag, and the only one of an asset's events that its storage can look up partition by partition."""
@@ -55,6 +56,20 @@ def latest_event_ids(
             asset_key, _EVENT_TYPES[kind], None if partitions is None else set(partitions)
         )
     )
+
+
+def latest_check(instance: dg.DagsterInstance, asset_key: dg.AssetKey, name: str) -> dg.AssetCheckEvaluation | None:
+    """Return the newest evaluation of an asset's check, by one query."""
+    record = instance.get_latest_asset_check_evaluation_record(dg.AssetCheckKey(asset_key, name))
+    event = record.event.dagster_event if record and record.event else None
+    evaluation = event.event_specific_data if event else None
+    return evaluation if isinstance(evaluation, dg.AssetCheckEvaluation) else None
+
+
+def is_backfilling(instance: dg.DagsterInstance) -> bool:
+    """Whether a backfill is unfinished; it may hold partitions that no run says yet."""
+    unfinished = [status for status in BulkActionStatus if status not in BULK_ACTION_TERMINAL_STATUSES]
+    return bool(instance.get_backfills(filters=BulkActionsFilter(statuses=unfinished), limit=1))
 
 
 def tag_run(instance: dg.DagsterInstance, run_id: str, tags: Mapping[str, str]) -> None:

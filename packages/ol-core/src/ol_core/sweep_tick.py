@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -11,7 +11,8 @@ import dagster as dg
 
 from ol_core.desired_state import AttemptPolicy, Decision, Step, decide, outcomes
 from ol_core.failures import TransientFailure
-from ol_core.sweep import Discovery, Known, Sweep, SweepCursor, SweepResult, Unknown, tick_budget_seconds
+from ol_core.retirement import Retirement, ShrinkGuard, retire
+from ol_core.sweep import Discovery, Known, Sweep, SweepCursor, SweepResult, tick_budget_seconds
 
 COVERAGE_CHECK = "sweep_coverage"
 """Name of the asset check that says how much of the source was read in the last rotation."""
@@ -32,15 +33,6 @@ class SweepSource(Protocol):
         """Return how to ask for versions of some of these keys, within this time."""
 
 
-Retire = Callable[[dg.DagsterInstance, Known, Collection[str]], Discovery]
-"""Given what exists and which partitions there are: retires what is gone, or says why nothing may be concluded."""
-
-
-def retire_nothing(_instance: dg.DagsterInstance, known: Known, _partitions: Collection[str]) -> Discovery:
-    """Keep every partition."""
-    return known
-
-
 @dataclass(frozen=True, slots=True)
 class SweepPlan:
     """What a sweep serves.
@@ -51,7 +43,7 @@ class SweepPlan:
         rotation_seconds: Shortest time from the start of one complete rotation to the next.
         policy: Attempts, backoff and the size of a batch, which is also the most that waits in the cursor.
         listing: The job that writes the list of what exists; None where there is none.
-        retire: What becomes of partitions that the source no longer has.
+        guard: How much of the source may be gone at once for its partitions to be retired.
     """
 
     step: Step
@@ -59,7 +51,7 @@ class SweepPlan:
     rotation_seconds: float
     policy: AttemptPolicy = field(default_factory=AttemptPolicy)
     listing: Step | None = None
-    retire: Retire = retire_nothing
+    guard: ShrinkGuard = field(default_factory=ShrinkGuard)
 
 
 def sweep_tick(
@@ -78,54 +70,66 @@ def sweep_tick(
     """
     now, deadline = time.time(), time.monotonic() + (budget_seconds or tick_budget_seconds())
     instance, cursor = context.instance, SweepCursor.parse(context.cursor)
-    partitions = set(instance.get_dynamic_partitions(str(plan.partitions.name)))
-    new: list[str] = []
+    partitions = instance.get_dynamic_partitions(str(plan.partitions.name))
+    changes: list[dg.AddDynamicPartitionsRequest | dg.DeleteDynamicPartitionsRequest] = []
+    keys = set(partitions)
     patience = _STUCK_AFTER if cursor.is_open else 1  # in a rotation that does not end, others come first in the next
     if now >= cursor.started_at + plan.rotation_seconds * patience:
-        found = _discovered(instance, plan, source, partitions, deadline=deadline)
+        retirement = _discovered(instance, plan, source, partitions, deadline=deadline)
+        found = retirement.discovery
         cursor = cursor.next_rotation(now=now)
-        new = sorted(set(found.keys if isinstance(found, Known) else found.seen) - partitions)
+        new = sorted(set(found.keys if isinstance(found, Known) else found.seen) - keys)
+        changes = [plan.partitions.build_add_request(new)] if new else []
+        changes += [plan.partitions.build_delete_request(list(retirement.removed))] if retirement.removed else []
+        keys = keys.union(new).difference(retirement.removed)
         if isinstance(found, Known):
             cursor = replace(cursor, discovery="", listing=found.version)
         else:
             context.log.warning("what the source has is unknown, so nothing is retired: %s", found.reason)
             cursor = replace(cursor, discovery=found.reason)
-    keys = partitions.union(new)
     pending = {key: version for key, version in cursor.pending.items() if key in keys}
     if cursor.is_open:
         known = outcomes(instance, plan.step.asset_key)
+        keys = {key for key in keys if not (key in known and known[key].retired)}
         result = source.sweep(sorted(keys), deadline - time.monotonic()).run(
             keys,
             cursor,
             is_settled=lambda key, version: not plan.policy.may_try(known.get(key), version),
             room=plan.policy.batch_size - len(pending),
         )
-        cursor, pending = result.cursor, _merged(pending, result)
+        cursor, pending = replace(result.cursor, existing=len(keys)), _merged(pending, result)
         for key, error in list(result.failed.items())[:5]:
             context.log.warning("%s: its version is unknown: %s", key, error)
     decision = decide(instance, plan.step, pending, plan.policy)
     waiting = {key: version for key, version in decision.waiting.items() if key in keys}
     listing = _listing(instance, plan, cursor)
-    events, reported = _coverage(plan, cursor, len(keys))
+    events, reported = _coverage(plan, cursor)
     requests = [*listing.requests, *decision.requests]
     return dg.SensorResult(
         run_requests=requests,
-        skip_reason=None if requests else f"{decision.reason}; {_progress(cursor, len(keys))}",
+        skip_reason=None if requests else f"{decision.reason}; {_progress(cursor)}",
         cursor=str(replace(cursor, pending=waiting, reported=reported)),
-        dynamic_partitions_requests=[plan.partitions.build_add_request(new)] if new else [],
+        dynamic_partitions_requests=changes,
         asset_events=events,
     )
 
 
 def _discovered(
-    instance: dg.DagsterInstance, plan: SweepPlan, source: SweepSource, partitions: Collection[str], *, deadline: float
-) -> Discovery:
+    instance: dg.DagsterInstance, plan: SweepPlan, source: SweepSource, partitions: Sequence[str], *, deadline: float
+) -> Retirement:
     found = source.discover((deadline - time.monotonic()) / 2)
     if isinstance(found, Known):
-        found = plan.retire(instance, found, partitions)
-    if isinstance(found, Unknown) and not partitions and not found.seen:
+        return retire(
+            instance,
+            plan.step.asset_key,
+            found,
+            partitions,
+            guard=plan.guard,
+            budget_seconds=(deadline - time.monotonic()) / 2,
+        )
+    if not partitions and not found.seen:
         raise TransientFailure(f"what the source has is unknown, and nothing was ever seen of it: {found.reason}")
-    return found
+    return Retirement(found)
 
 
 def _merged(pending: Mapping[str, str], result: SweepResult) -> dict[str, str]:
@@ -140,7 +144,7 @@ def _listing(instance: dg.DagsterInstance, plan: SweepPlan, cursor: SweepCursor)
     return decide(instance, plan.listing, {"": cursor.listing}, plan.policy)
 
 
-def _coverage(plan: SweepPlan, cursor: SweepCursor, existing: int) -> tuple[list[dg.AssetCheckEvaluation], str]:
+def _coverage(plan: SweepPlan, cursor: SweepCursor) -> tuple[list[dg.AssetCheckEvaluation], str]:
     """Return the evaluation of a complete rotation where it differs from the one reported last."""
     if cursor.is_open or not cursor.rotation:
         return [], cursor.reported
@@ -153,7 +157,7 @@ def _coverage(plan: SweepPlan, cursor: SweepCursor, existing: int) -> tuple[list
     metadata: Mapping[str, dg.MetadataValue] = {
         "read": dg.MetadataValue.int(cursor.read),
         "failed": dg.MetadataValue.int(cursor.failed),
-        "partitions": dg.MetadataValue.int(existing),
+        "partitions": dg.MetadataValue.int(cursor.existing),
         "sample": dg.MetadataValue.json(dict(cursor.sample)),
         **({"discovery": dg.MetadataValue.text(cursor.discovery)} if cursor.discovery else {}),
     }
@@ -162,12 +166,13 @@ def _coverage(plan: SweepPlan, cursor: SweepCursor, existing: int) -> tuple[list
         check_name=COVERAGE_CHECK,
         passed=passed,
         severity=dg.AssetCheckSeverity.WARN,
-        description=_progress(cursor, existing),
+        description=_progress(cursor),
         metadata=metadata,
     )
     return [evaluation], reported
 
 
-def _progress(cursor: SweepCursor, existing: int) -> str:
+def _progress(cursor: SweepCursor) -> str:
     state = "goes on" if cursor.is_open else "is complete"
-    return f"rotation {cursor.rotation} {state}: {cursor.read} of {existing} read, {cursor.failed} failed"
+    counts = f"{cursor.read} of {cursor.existing} read, {cursor.failed} failed"
+    return "; ".join(filter(None, (f"rotation {cursor.rotation} {state}: {counts}", cursor.discovery)))

@@ -3,7 +3,6 @@ import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import cast
 
 import dagster as dg
 import pytest
@@ -35,7 +34,6 @@ from ol_core.desired_state import (
     succeeded,
     unfinished_submissions,
 )
-from ol_core.desired_state.outcomes import Ending
 from ol_core.exports import Submission
 from ol_core.failures import OlError, PermanentFailure, TransientFailure
 
@@ -155,7 +153,7 @@ class World:
         @dg.multi_asset(name="export_all", specs=[dg.AssetSpec(KEY, partitions_def=partitions, skippable=True)])
         def export_all(context: dg.AssetExecutionContext, config: WantedVersions) -> Iterator[Recorded]:
             todo = config.partitions(context)
-            due = behind(context.instance, KEY, {one: self.current[one] for one in todo}, policy)
+            due = behind(context.instance, KEY, {one: self.current[one] for one in todo}, self.policy)
             yield from recorded(
                 KEY,
                 {one: self.current[one] for one in todo},
@@ -389,9 +387,15 @@ def test_submissions_are_found_until_their_export_has_an_outcome(instance: dg.Da
 
 
 @given(
-    st.text("abc.-_0", min_size=1, max_size=45), st.integers(0, 999), st.sampled_from("stpr"), st.integers(0, 10**11)
+    st.builds(
+        Outcome,
+        version=st.text("abc.-_0", min_size=1, max_size=45),
+        attempts=st.integers(0, 999),
+        ending=st.sampled_from("stpr"),
+        at=st.integers(0, 10**11 - 1),
+        retired=st.booleans(),
+    )
 )
-def test_an_outcome_survives_being_written(version: str, attempts: int, ending: str, at: int) -> None:
-    outcome = Outcome(version, attempts, cast("Ending", ending), at)
+def test_an_outcome_survives_being_written(outcome: Outcome) -> None:
     assert Outcome.parse(outcome.data_version) == outcome
     assert re.fullmatch(r"[A-Za-z0-9_.-]{1,63}", outcome.data_version)

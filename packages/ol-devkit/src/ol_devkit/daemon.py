@@ -101,37 +101,77 @@ def _round(
     instance: dg.DagsterInstance, name: str, definitions: dg.Definitions, on_start: Callable[[str, str], None]
 ) -> Iterator[FinishedRun | FailedTick]:
     for sensor in definitions.sensors or []:
-        context = dg.build_sensor_context(
-            instance=instance, sensor_name=sensor.name, definitions=definitions, resources=definitions.resources
-        )
         try:
-            with context:
-                tick = sensor.evaluate_tick(context)
+            tick = evaluate(instance, definitions, sensor)
         except Exception as error:  # noqa: BLE001 - a tick fails like in the daemon: it is reported, others go on
-            yield FailedTick(
-                name, sensor.name, f"{type(error.__cause__ or error).__name__}: {error.__cause__ or error}"
-            )
+            yield FailedTick(name, sensor.name, tick_error(error))
             continue
-        for change in tick.dynamic_partitions_requests or []:
-            instance.add_dynamic_partitions(change.partitions_def_name, list(change.partition_keys))
-        for event in tick.asset_events or []:
-            instance.report_runless_asset_event(event)
+        apply_changes(instance, tick)
         for request in tick.run_requests or []:
-            named = request if request.job_name else request.with_replaced_attrs(job_name=sensor.job_name)
-            on_start(name, str(named.job_name))
-            yield _execute(instance, name, definitions, named)
+            on_start(name, str(request.job_name))
+            yield _finished(instance, name, definitions, request)
 
 
-def _execute(
-    instance: dg.DagsterInstance, location: str, definitions: dg.Definitions, request: dg.RunRequest
-) -> FinishedRun:
-    started = time.monotonic()
-    result = definitions.resolve_job_def(str(request.job_name)).execute_in_process(
+def evaluate(
+    instance: dg.DagsterInstance, definitions: dg.Definitions, sensor: dg.SensorDefinition, *, cursor: str | None = None
+) -> dg.SensorResult:
+    """Evaluate a tick of a sensor; each request that it gives back names its job."""
+    context = dg.build_sensor_context(
         instance=instance,
+        cursor=cursor,
+        sensor_name=sensor.name,
+        definitions=definitions,
+        resources=definitions.resources,
+    )
+    with context:
+        tick = sensor.evaluate_tick(context)
+    requests = [
+        one if one.job_name else one.with_replaced_attrs(job_name=sensor.job_name) for one in tick.run_requests or []
+    ]
+    return dg.SensorResult(
+        run_requests=requests,
+        cursor=tick.cursor,
+        dynamic_partitions_requests=tick.dynamic_partitions_requests,
+        asset_events=list(tick.asset_events or []),
+    )
+
+
+def tick_error(error: Exception) -> str:
+    """Return why a tick failed, as `Type: message`; Dagster wraps what the sensor raised."""
+    return f"{type(error.__cause__ or error).__name__}: {error.__cause__ or error}"
+
+
+def apply_changes(instance: dg.DagsterInstance, tick: dg.SensorResult) -> None:
+    """Do what a tick asked for beside its runs, as the daemon does before it starts them."""
+    for change in tick.dynamic_partitions_requests or []:
+        if isinstance(change, dg.DeleteDynamicPartitionsRequest):
+            for partition in change.partition_keys:
+                instance.delete_dynamic_partition(change.partitions_def_name, partition)
+        else:
+            instance.add_dynamic_partitions(change.partitions_def_name, list(change.partition_keys))
+    for event in tick.asset_events or []:
+        instance.report_runless_asset_event(event)
+
+
+def execute(
+    instance: dg.DagsterInstance, definitions: dg.Definitions, request: dg.RunRequest, *, run_id: str | None = None
+) -> dg.ExecuteInProcessResult:
+    """Execute a run in this process, without its console; a run that fails raises nothing."""
+    return definitions.resolve_job_def(str(request.job_name)).execute_in_process(
+        instance=instance,
+        partition_key=request.partition_key,
+        run_id=run_id,
         tags=dict(request.tags),
         run_config={**request.run_config, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         raise_on_error=False,
     )
+
+
+def _finished(
+    instance: dg.DagsterInstance, location: str, definitions: dg.Definitions, request: dg.RunRequest
+) -> FinishedRun:
+    started = time.monotonic()
+    result = execute(instance, definitions, request)
     materialized: dict[str, int] = {}
     for event in result.get_asset_materialization_events():
         key = event.asset_key.to_user_string() if event.asset_key else ""

@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 from ol_core.desired_state import DATA_VERSION_TAG, AttemptPolicy, Step, decide, held_versions
 from ol_core.sweep_tick import TICK_SECONDS, SweepPlan, sweep_tick
+from ol_core.retirement import live_partitions
 
 from ol_openedx.assets.content import LAST_KIND, wanted_processed, wanted_raw
 from ol_openedx.assets.keys import DeploymentAssets
@@ -73,7 +74,10 @@ def follow_sensor(keys: DeploymentAssets, jobs: Jobs, *, policy: AttemptPolicy) 
         description=f"Requests what is behind the archives of {keys.deployment}: processed data, raw tables, webhooks.",
     )
     def follow_archives(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        decisions = [decide(context.instance, step, wanted(context.instance), policy) for step, wanted in steps]
+        live = live_partitions(context.instance, keys.course_xml, keys.partitions)
+        decisions = [
+            decide(context.instance, one, wanted(context.instance), policy, live=live) for one, wanted in steps
+        ]
         requests = [request for decision in decisions for request in decision.requests]
         reasons = "; ".join(decision.reason for decision in decisions)
         return dg.SensorResult(run_requests=requests, skip_reason=None if requests else reasons)

@@ -9,6 +9,7 @@ can neither lose an update nor repeat a run for ever: attempts are bounded for e
 from ol_core.dagster_storage import DATA_VERSION_TAG
 from ol_core.desired_state.outcomes import (
     RESET_TAG,
+    RETIRED_TAG,
     WANTED_VERSION_TAG,
     Outcome,
     as_version,
@@ -17,6 +18,7 @@ from ol_core.desired_state.outcomes import (
     failure_reasons,
     held_versions,
     latest_by_partition,
+    outcome_event,
     outcomes,
     succeeded,
 )
@@ -29,6 +31,7 @@ from ol_core.desired_state.requests import (
     AttemptPolicy,
     Decision,
     Step,
+    asked,
     WantedVersions,
     behind,
     changed,
@@ -44,6 +47,7 @@ __all__ = [
     "MAX_ATTEMPTS",
     "NO_RUN_RETRIES",
     "RESET_TAG",
+    "RETIRED_TAG",
     "UNFINISHED",
     "WANTED_VERSION_TAG",
     "AttemptPolicy",
@@ -53,6 +57,7 @@ __all__ = [
     "Step",
     "WantedVersions",
     "as_version",
+    "asked",
     "attempts_reset",
     "behind",
     "changed",
@@ -63,6 +68,7 @@ __all__ = [
     "held_versions",
     "in_flight",
     "in_order",
+    "outcome_event",
     "latest_by_partition",
     "outcomes",
     "recorded",

@@ -1,8 +1,8 @@
 """What became of each partition, as events: the newest observation of a partition says how its last attempt ended.
 
 Its data version is `{wanted version}-{attempts}{s|t|p|r}{unix seconds}`: succeeded, failed for the time being, failed
-for good, or forgiven. So one query tells for all partitions which version each holds, and how often the wanted one
-failed.
+for good, or forgiven; with an `x` at its end where the source no longer has the partition. So one query tells for all
+partitions which version each holds, and how often the wanted one failed.
 """
 
 import hashlib
@@ -26,11 +26,14 @@ RESET_TAG = "ol/attempts_reset"
 RUN_TAG = "ol/run_id"
 """On a failed attempt that was recorded for a run which could not do it itself."""
 
+RETIRED_TAG = "ol/retired"
+"""On an observation that retires a partition (`retired`) or takes it back (`back`); no attempt ended with it."""
+
 Ending = Literal["s", "t", "p", "r"]
 
 _VERSION = re.compile(r"[A-Za-z0-9_.-]{1,45}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_OUTCOME = re.compile(r"(?P<version>.*)-(?P<attempts>\d+)(?P<ending>[stpr])(?P<at>\d+)")
+_OUTCOME = re.compile(r"(?P<version>.*)-(?P<attempts>\d+)(?P<ending>[stpr])(?P<at>\d+)(?P<retired>x?)")
 _PAGE = 1000
 
 
@@ -43,12 +46,14 @@ class Outcome:
         attempts: Failed attempts at that version so far; 0 after a success.
         ending: `s` succeeded, `t` failed transiently, `p` failed permanently, `r` reset: nothing counts.
         at: When, in unix seconds.
+        retired: Whether the source no longer has the partition, since some time after the attempt.
     """
 
     version: str
     attempts: int
     ending: Ending
     at: int
+    retired: bool = False
 
     @property
     def failed(self) -> bool:
@@ -58,7 +63,7 @@ class Outcome:
     @property
     def data_version(self) -> str:
         """The observation's data version."""
-        return f"{self.version}-{self.attempts}{self.ending}{self.at}"
+        return f"{self.version}-{self.attempts}{self.ending}{self.at}{'x' if self.retired else ''}"
 
     @classmethod
     def parse(cls, data_version: str) -> "Outcome | None":
@@ -67,7 +72,7 @@ class Outcome:
         if found is None:
             return None
         ending: Ending = found["ending"]  # type: ignore[assignment]  # the pattern allows these four letters only
-        return cls(found["version"], int(found["attempts"]), ending, int(found["at"]))
+        return cls(found["version"], int(found["attempts"]), ending, int(found["at"]), bool(found["retired"]))
 
 
 def as_version(text: str) -> str:
@@ -165,7 +170,8 @@ def failure_reasons(
             event = record.asset_observation
             outcome = Outcome.parse(event.tags.get(DATA_VERSION_TAG, "")) if event else None
             if event and outcome and outcome.failed:
-                reasons[record.partition_key or ""] = event.description or ""
+                before = event.metadata.get("failed_before") if outcome.retired else None
+                reasons[record.partition_key or ""] = str(before.value) if before else event.description or ""
     return reasons
 
 
@@ -189,7 +195,7 @@ def _chunks(ids: list[int]) -> list[list[int]]:
 
 def succeeded(asset_key: dg.AssetKey, partition: str, version: str) -> dg.AssetObservation:
     """Return the event that a partition now holds a wanted version; yield it after its materializations."""
-    return _observation(asset_key, partition, Outcome(version, 0, "s", int(time.time())))
+    return outcome_event(asset_key, partition, Outcome(version, 0, "s", int(time.time())))
 
 
 def failed_attempt(  # noqa: PLR0913 - what an attempt is
@@ -215,28 +221,39 @@ def failed_attempt(  # noqa: PLR0913 - what an attempt is
     ending: Ending = "t" if isinstance(error, TransientFailure) else "p"
     outcome = Outcome(version, so_far + 1, ending, int(time.time()))
     reason = f"{type(error).__name__}: {error}"
-    return _observation(asset_key, partition, outcome, reason=reason, tags=tags)
+    failed: dict[str, str | int] = {"error": reason, "attempt": outcome.attempts}
+    return outcome_event(asset_key, partition, outcome, description=reason, metadata=failed, tags=tags)
 
 
 def attempts_reset(asset_key: dg.AssetKey, partition: str) -> dg.AssetObservation:
     """Return the event that forgives a partition its failed attempts: it is requested again, whatever it holds."""
     outcome = Outcome("", 0, "r", int(time.time()))
-    return _observation(asset_key, partition, outcome, tags={RESET_TAG: str(outcome.at)})
+    return outcome_event(asset_key, partition, outcome, tags={RESET_TAG: str(outcome.at)})
 
 
-def _observation(
+def outcome_event(  # noqa: PLR0913 - what an observation says
     asset_key: dg.AssetKey,
     partition: str,
     outcome: Outcome,
     *,
-    reason: str | None = None,
+    description: str | None = None,
+    metadata: Mapping[str, str | int] = {},
     tags: Mapping[str, str] = {},
 ) -> dg.AssetObservation:
-    failed: dict[str, str | int] = {"error": reason, "attempt": outcome.attempts} if reason else {}
+    """Return the event that gives a partition an outcome.
+
+    Args:
+        asset_key: The asset.
+        partition: Its partition; "" without partitions.
+        outcome: How its last attempt ended.
+        description: Why, in words.
+        metadata: What else a person may want to see.
+        tags: Further tags.
+    """
     return dg.AssetObservation(
         asset_key=asset_key,
         partition=partition or None,
-        description=reason,
-        metadata={"wanted_version": outcome.version, **failed},
+        description=description,
+        metadata={"wanted_version": outcome.version, **metadata},
         tags={DATA_VERSION_TAG: outcome.data_version, **tags},
     )

@@ -8,6 +8,7 @@ recorded for it by `settle`, from its own configuration.
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,7 +73,9 @@ class AttemptPolicy:
         return cls(stated.attempts, stated.backoff_seconds, stated.batch_size)
 
     def may_try(self, outcome: Outcome | None, version: str) -> bool:
-        """Whether a version is not held and has attempts left, now or after a pause."""
+        """Whether a version is not held and has attempts left, now or after a pause; never of what is retired."""
+        if outcome is not None and outcome.retired:
+            return False
         if outcome is None or outcome.version != version or outcome.ending == "r":
             return True
         return outcome.ending == "t" and outcome.attempts < self.attempts
@@ -188,7 +191,12 @@ class Decision:
 
 
 def decide(
-    instance: dg.DagsterInstance, step: Step, wanted: Mapping[str, str], policy: AttemptPolicy = AttemptPolicy()
+    instance: dg.DagsterInstance,
+    step: Step,
+    wanted: Mapping[str, str],
+    policy: AttemptPolicy = AttemptPolicy(),
+    *,
+    live: AbstractSet[str] | None = None,
 ) -> Decision:
     """Decide what to request for a step. Nothing while one of its runs is unfinished, so a step takes one run slot.
 
@@ -197,12 +205,14 @@ def decide(
         step: The job and what it makes.
         wanted: Version that each partition should hold; {"": version} for an asset without partitions.
         policy: Attempts, backoff and the size of a batch.
+        live: Partitions that may be requested: those of the definition that are not retired; None for all.
     """
     if in_flight(instance, step.job_name):
         return Decision(waiting=dict(wanted), reason=f"{step.job_name} is running")
-    left = settle(instance, step)
-    candidates = behind(instance, step.asset_key, {**left, **wanted}, policy)
-    versions = {partition: wanted.get(partition, left.get(partition, "")) for partition in candidates}
+    asked_for = {**settle(instance, step), **wanted}
+    may = {one: version for one, version in asked_for.items() if live is None or one in live}
+    candidates = behind(instance, step.asset_key, may, policy)
+    versions = {one: may[one] for one in candidates}
     if not candidates:
         return Decision(reason=f"{step.job_name}: nothing is behind")
     resting = _outage_until(instance, step.job_name, policy) - time.time()

@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 
 from ol_core.dagster_storage import DATA_VERSION_TAG
-from ol_core.desired_state.outcomes import RUN_TAG, Outcome, observations_since
+from ol_core.desired_state.outcomes import RETIRED_TAG, RUN_TAG, Outcome, observations_since
 from ol_core.exports import Submission
 
 SUBMITTED_TAG = "ol/submitted"
@@ -53,6 +53,7 @@ def unfinished_submissions(
         for submission in submissions_of(event):
             if submission.partition in partitions and submission.partition not in ended:
                 found.setdefault(submission.partition, submission)
-        if event.partition and RUN_TAG not in event.tags and Outcome.parse(event.tags.get(DATA_VERSION_TAG, "")):
-            ended.add(event.partition)  # an attempt that was recorded for a killed run ended no export
+        told_for_others = event.tags.keys() & {RUN_TAG, RETIRED_TAG}  # of a killed run, of a tombstone: ended no export
+        if event.partition and not told_for_others and Outcome.parse(event.tags.get(DATA_VERSION_TAG, "")):
+            ended.add(event.partition)
     return found
