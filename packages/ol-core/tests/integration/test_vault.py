@@ -15,6 +15,7 @@ from ol_core.environment import SecretRef, VaultBackend
 from ol_core.failures import OlError, PermanentFailure, TransientFailure, UpstreamMissing
 from ol_core.secrets import AccessRefused, Vault, VaultClient
 from ol_devkit.servers.openbao import OpenBao, openbao, openbao_on_disk
+from ol_devkit.servers.postgres import PostgresServer
 from ol_devkit.servers.process import free_ports
 
 REF = SecretRef(path="openedx/mitx", key="client_secret")
@@ -202,16 +203,16 @@ def test_a_login_that_is_refused_for_good_is_tried_once_more_and_no_longer(
 
 
 def test_database_credentials_are_leased_renewed_and_given_back(
-    root: hvac.Client, backend: Backend, postgresql_server: Any
+    root: hvac.Client, backend: Backend, postgres_server: PostgresServer
 ) -> None:
     root.sys.enable_secrets_engine("database")
     root.secrets.database.configure(
         "campus",
         plugin_name="postgresql-database-plugin",
         allowed_roles=["reader"],
-        connection_url=f"postgresql://{{{{username}}}}:{{{{password}}}}@127.0.0.1:{postgresql_server.port}/postgres?sslmode=disable",
-        username=postgresql_server.user,
-        password=postgresql_server.password,
+        connection_url=f"postgresql://{{{{username}}}}:{{{{password}}}}@127.0.0.1:{postgres_server.port}/postgres?sslmode=disable",
+        username=postgres_server.user,
+        password=postgres_server.password,
     )
     statement = "CREATE ROLE \"{{name}}\" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}'"
     root.secrets.database.create_role("reader", "campus", [statement], default_ttl="20s", max_ttl="60s")

@@ -2,13 +2,15 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from pathlib import Path
+from typing import Self
 
 
 class ServerUnavailable(RuntimeError):
@@ -24,14 +26,15 @@ def free_ports(count: int) -> list[int]:
         return [int(probe.getsockname()[1]) for probe in probes]
 
 
-def find_command(name: str, *, package: str) -> str:
-    """Return the path of a command beside this Python, or on PATH.
+def find_command(name: str, *, package: str, elsewhere: Iterable[Path] = ()) -> str:
+    """Return the path of a command beside this Python, on PATH, or in one of the folders `elsewhere`.
 
     Raises:
         ServerUnavailable: it is not installed; `package` brings it.
     """
     beside = Path(sys.executable).with_name(name)
-    found = str(beside) if beside.exists() else shutil.which(name)
+    candidates = (shutil.which(name), *(shutil.which(name, path=folder) for folder in elsewhere))
+    found = str(beside) if beside.exists() else next(filter(None, candidates), None)
     if found is None:
         raise ServerUnavailable(f"the command {name} is not installed; {package} brings it")
     return found
@@ -71,6 +74,45 @@ def running(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+class Restartable:
+    """A server that can be stopped, and started again, while the block that it was made in runs.
+
+    Args:
+        start: Runs it until the block ends, as `running` does.
+        stop_signal: Ends it though clients are connected.
+    """
+
+    def __init__(
+        self, start: Callable[[], AbstractContextManager["subprocess.Popen[bytes]"]], *, stop_signal: signal.Signals
+    ) -> None:
+        self._start, self._stop_signal = start, stop_signal
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        self._process = self._stack.enter_context(self._start())
+
+    def stop(self) -> None:
+        """Stop it; whoever is connected is cut off. Nothing where it does not run."""
+        if self._process.poll() is None:
+            self._process.send_signal(self._stop_signal)
+            with suppress(subprocess.TimeoutExpired):  # it is killed below
+                self._process.wait(15)
+        self._stack.close()
+
+    def restart(self) -> None:
+        """Stop it and start it again, on the same port."""
+        self.stop()
+        self.start()
 
 
 def _wait(process: subprocess.Popen[bytes], log: Path, ready: Callable[[], bool], timeout_seconds: float) -> None:
