@@ -133,8 +133,8 @@ def definitions_in(folder: Path) -> dg.Definitions:
         assets=list(steps.values()),
         jobs=list(jobs.values()),
         sensors=[
-            sweep_sensor(KEYS, jobs, policy=policy, exports_in_flight=IN_FLIGHT),
-            follow_sensor(KEYS, jobs, policy=policy),
+            sweep_sensor(KEYS, jobs, rotation_seconds=3600, policy=policy, exports_in_flight=IN_FLIGHT),
+            follow_sensor(KEYS, jobs, seconds=60, policy=policy),
         ],
         resources={**resources, "openedx_api": Factory(deployments=[], secrets=resources["secrets"])},
         executor=dg.in_process_executor,

@@ -75,3 +75,18 @@ def is_backfilling(instance: dg.DagsterInstance) -> bool:
 def tag_run(instance: dg.DagsterInstance, run_id: str, tags: Mapping[str, str]) -> None:
     """Add tags to a run that exists."""
     instance.add_run_tags(run_id, dict(tags))
+
+
+def pool_limits(instance: dg.DagsterInstance) -> dict[str, int]:
+    """Return the limits of pools that somebody set; those that Dagster filled in by default are left out."""
+    return {pool.name: pool.limit for pool in instance.event_log_storage.get_pool_limits() if not pool.from_default}
+
+
+def set_pool_limit(instance: dg.DagsterInstance, pool: str, limit: int) -> None:
+    """Set how many ops of a pool may run at once."""
+    instance.event_log_storage.set_concurrency_slots(pool, limit)
+
+
+def free_pool_slots(instance: dg.DagsterInstance, run_id: str) -> None:
+    """Give back what a run holds or waits for in pools; Dagster does not where its process was killed."""
+    instance.event_log_storage.free_concurrency_slots_for_run(run_id)

@@ -91,6 +91,11 @@ class ExportLimits:
     in_flight: int = 20
     deadline_seconds: float = 4200.0
 
+    @property
+    def longest_run_seconds(self) -> float:
+        """When a run that waits for exports is ended: after three deadlines; the next run takes up what is left."""
+        return 3 * self.deadline_seconds
+
 
 @dataclass(frozen=True, slots=True)
 class Clock:

@@ -19,6 +19,9 @@ from ol_core.failures import OlError, PermanentFailure, UpstreamMissing
 from ol_core.secrets import Secrets, secrets_resource
 from ol_core.webhooks import ContentEvent, Delivery, WebhookClient
 
+LEARN_POOL = "learn"
+"""Pool of the ops that deliver to the receiver."""
+
 
 class LearnApi(dg.ConfigurableResource[Any]):
     """Delivers signed webhooks."""
@@ -83,6 +86,7 @@ def content_webhook(
             )
         ],
         backfill_policy=dg.BackfillPolicy.single_run(),
+        pool=LEARN_POOL,
     )
     def content_webhook_asset(
         context: dg.AssetExecutionContext, config: WantedVersions, learn_api: LearnApi

@@ -1,10 +1,10 @@
 """Resources that every code location is served with, under their fixed keys."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ol_core.environment import Environment, SecretRef
-from ol_core.learn import learn_api
+from ol_core.learn import LEARN_POOL, learn_api
 from ol_core.objects import object_store, s3_resource
 from ol_core.secrets import secrets_resource
 from ol_core.tables import RawTableIOManager
@@ -28,3 +28,8 @@ def secret_references(environment: Environment) -> Iterable[SecretRef]:
     yield environment.learn.secret
     if environment.tables.kind == "rest":
         yield environment.tables.credential
+
+
+def pools(_environment: Environment) -> Mapping[str, int]:
+    """Return the pool of what every deployment tells: one run at a time, so that two never announce the same."""
+    return {LEARN_POOL: 1}

@@ -21,9 +21,12 @@ from dagster_dbt import (
     dbt_assets,
 )
 from dagster_dbt.core.dbt_event_iterator import DbtEventIterator
+from ol_core.cpus import usable_cpus
 from ol_core.environment import Engine
 from ol_core.failures import PermanentFailure
 from ol_core.secrets import Secrets
+
+from ol_lakehouse.resources import WAREHOUSE_POOL
 
 
 class DbtAutomationTranslator(DagsterDbtTranslator):
@@ -78,7 +81,7 @@ def build_warehouse_assets(*, manifest: dict[str, Any], data_dir: Path, engine: 
     @dbt_assets(
         manifest=manifest,
         name="warehouse",
-        pool="warehouse",  # DuckDB admits one writer, and two dbt runs would replace each other's tables
+        pool=WAREHOUSE_POOL,
         dagster_dbt_translator=DbtAutomationTranslator(manifest["macros"]),
     )
     def warehouse(
@@ -90,6 +93,8 @@ def build_warehouse_assets(*, manifest: dict[str, Any], data_dir: Path, engine: 
                 f"set `writable = true` under [engine] in environment.toml to build the warehouse from here"
             )
         arguments = ["build", "--exclude-resource-type", "unit_test", "--vars", json.dumps({"data_dir": str(data_dir)})]
+        if engine.kind == "duckdb":  # the models are built in this process; a distributed engine builds them elsewhere
+            arguments += ["--threads", str(usable_cpus())]
         # dagster-dbt asks the context for its op, which is deprecated on an asset's own context.
         with connection_variables(engine, secrets):
             build = dbt.cli(arguments, context=context.op_execution_context, target_path=data_dir / "dbt")

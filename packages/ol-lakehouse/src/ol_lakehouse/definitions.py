@@ -6,12 +6,13 @@ from pathlib import Path
 import dagster as dg
 from dagster_dbt import DbtCliResource
 from ol_core.environment import Settings, load_environment
+from ol_core.jobs import LARGE, asset_job
 from ol_core.secrets import secrets_resource
 from ol_core.tables import RawTableIOManager
 
 from ol_lakehouse.assets import build_warehouse_assets
 from ol_lakehouse.project import project_directory, read_manifest
-from ol_lakehouse.sensors import build_sensor
+from ol_lakehouse.sensors import BUILD, build_sensor
 
 
 @dg.definitions
@@ -32,7 +33,13 @@ def defs() -> dg.Definitions:
         target=engine.kind,
         dbt_executable=str(_dbt_executable()),
     )
-    build = dg.define_asset_job("lakehouse_dbt_build", selection=dg.AssetSelection.assets(warehouse))
+    build = asset_job(
+        "lakehouse_dbt_build",
+        warehouse,
+        description="Builds all models from the raw tables, and tests them.",
+        max_runtime_seconds=7200,
+        worker=LARGE,
+    )
     return dg.Definitions(
         assets=[warehouse],
         resources={
@@ -41,7 +48,7 @@ def defs() -> dg.Definitions:
             "secrets": secrets_resource(environment),
         },
         jobs=[build],
-        sensors=[build_sensor(build.name, manifest)],
+        sensors=BUILD.registered(environment, lambda seconds: build_sensor(build.name, manifest, seconds=seconds)),
         executor=dg.in_process_executor,
     )
 

@@ -6,21 +6,22 @@ from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
+from ol_core.cadence import OFF, Cadence
 from ol_core.desired_state import MAX_ATTEMPTS, WANTED_VERSION_TAG, in_flight
 from ol_core.tables import RawTableIOManager
 
-BUILD_SECONDS = {"duckdb": 60, "trino": 600}
-"""How often to look, for each engine: a build takes seconds on the embedded one and costs money on the other."""
+BUILD = Cadence(dev=60, ci=OFF, qa=3600, production=600)
+"""Seconds between two looks: a build takes seconds on the embedded engine and costs money on the distributed one."""
 
 
-def build_sensor(job_name: str, manifest: Mapping[str, Any]) -> dg.SensorDefinition:
+def build_sensor(job_name: str, manifest: Mapping[str, Any], *, seconds: int) -> dg.SensorDefinition:
     """Build the sensor of the job that builds all models.
 
     Args:
         job_name: Job to request.
         manifest: The baked manifest; its sources are the raw tables that the models read.
+        seconds: Between two looks.
     """
-    seconds = BUILD_SECONDS[manifest["metadata"]["adapter_type"]]
     reads = sorted(source["name"] for source in manifest["sources"].values())
 
     @dg.sensor(
@@ -28,6 +29,7 @@ def build_sensor(job_name: str, manifest: Mapping[str, Any]) -> dg.SensorDefinit
         job_name=job_name,
         minimum_interval_seconds=seconds,
         default_status=dg.DefaultSensorStatus.RUNNING,
+        metadata=BUILD.metadata,
         description="Requests a build when a raw table has a new snapshot or the models changed; otherwise nothing.",
     )
     def build_when_behind(

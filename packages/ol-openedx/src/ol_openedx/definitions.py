@@ -1,22 +1,18 @@
 """The `openedx` code location: every Open edX deployment of the environment."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import dagster as dg
-from ol_core.desired_state import NO_RUN_RETRIES, AttemptPolicy
+from ol_core.desired_state import AttemptPolicy
 from ol_core.environment import Environment, OpenEdxDeployment, load_environment
 from ol_core.exports import ExportLimits
+from ol_core.jobs import LARGE, SMALL, asset_job
 from ol_core.resources import shared_resources
 
 from ol_openedx.assets import DeploymentAssets, deployment_assets
 from ol_openedx.resources import openedx_api
-from ol_openedx.sensors import follow_sensor, sweep_sensor
-
-_WHAT_A_JOB_DOES = {
-    "course_runs": "Writes the list of course runs.",
-    "course_xml": "Exports course runs: one run submits, polls and collects all that are wanted.",
-    "processed_data": "Reads archives and keeps what is in them as Parquet.",
-    "raw_tables": "Replaces the rows of course runs in the raw tables.",
-    "course_content_webhook": "Tells the receiver of webhooks which archives moved.",
-}
+from ol_openedx.sensors import FOLLOW, SWEEP, follow_sensor, sweep_sensor
 
 
 @dg.definitions
@@ -35,26 +31,38 @@ def defs() -> dg.Definitions:
 def _deployment(environment: Environment, deployment: OpenEdxDeployment) -> dg.Definitions:
     keys = DeploymentAssets(deployment.name)
     policy, stated = AttemptPolicy.of(environment), environment.orchestration
-    steps = deployment_assets(
-        keys,
-        webhook_source=deployment.webhook_source,
-        policy=policy,
-        limits=ExportLimits(stated.exports_in_flight, stated.export_deadline_seconds),
-    )
-    jobs = {
-        step: dg.define_asset_job(
-            keys.name(step),
-            selection=dg.AssetSelection.assets(*assets.keys),
-            description=_WHAT_A_JOB_DOES[step],
-            tags=NO_RUN_RETRIES,
-        )
-        for step, assets in steps.items()
-    }
+    limits = ExportLimits(stated.exports_in_flight, stated.export_deadline_seconds)
+    steps = deployment_assets(keys, webhook_source=deployment.webhook_source, policy=policy, limits=limits)
+    jobs = _jobs(keys, steps, limits)
     return dg.Definitions(
         assets=list(steps.values()),
         jobs=list(jobs.values()),
         sensors=[
-            sweep_sensor(keys, jobs, policy=policy, exports_in_flight=stated.exports_in_flight),
-            follow_sensor(keys, jobs, policy=policy),
+            *SWEEP.registered(
+                environment,
+                lambda seconds: sweep_sensor(
+                    keys, jobs, rotation_seconds=seconds, policy=policy, exports_in_flight=stated.exports_in_flight
+                ),
+            ),
+            *FOLLOW.registered(environment, lambda seconds: follow_sensor(keys, jobs, seconds=seconds, policy=policy)),
         ],
     )
+
+
+def _jobs(keys: DeploymentAssets, steps: Mapping[str, dg.AssetsDefinition], limits: ExportLimits) -> dict[str, Any]:
+    """Define a job a step: what it does, what its worker gets, and the seconds after which it is ended."""
+    stated = {
+        "course_runs": ("Writes the list of course runs.", SMALL, 900),
+        "course_xml": (
+            "Exports course runs: one run submits, polls and collects all that are wanted.",
+            LARGE,
+            limits.longest_run_seconds,
+        ),
+        "processed_data": ("Reads archives and keeps what is in them as Parquet.", LARGE, 7200),
+        "raw_tables": ("Replaces the rows of course runs in the raw tables.", LARGE, 3600),
+        "course_content_webhook": ("Tells the receiver of webhooks which archives moved.", SMALL, 3600),
+    }
+    return {
+        step: asset_job(keys.name(step), steps[step], description=does, worker=worker, max_runtime_seconds=seconds)
+        for step, (does, worker, seconds) in stated.items()
+    }

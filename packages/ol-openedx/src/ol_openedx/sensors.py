@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import dagster as dg
+from ol_core.cadence import OFF, Cadence
 from ol_core.desired_state import DATA_VERSION_TAG, AttemptPolicy, Step, decide, held_versions
-from ol_core.sweep_tick import TICK_SECONDS, SweepPlan, sweep_tick
 from ol_core.retirement import live_partitions
+from ol_core.sweep_tick import TICK_SECONDS, SweepPlan, sweep_tick
 
 from ol_openedx.assets.content import LAST_KIND, wanted_processed, wanted_raw
 from ol_openedx.assets.keys import DeploymentAssets
@@ -15,18 +16,21 @@ from ol_openedx.resources import OpenEdxApiClientFactory
 Jobs = Mapping[str, Any]
 """A deployment's jobs by step; Dagster does not export the type of what `define_asset_job` returns."""
 
-ROTATION_SECONDS = 3600
-FOLLOW_SECONDS = 60
+SWEEP = Cadence(dev=3600, ci=OFF, qa=4 * 3600, production=3600)
+"""Seconds from one rotation through all course runs to the next."""
+
+FOLLOW = Cadence(dev=60, ci=OFF, qa=300, production=60)
+"""Seconds between two looks at what is held."""
 
 
 def sweep_sensor(
-    keys: DeploymentAssets, jobs: Jobs, *, policy: AttemptPolicy, exports_in_flight: int
+    keys: DeploymentAssets, jobs: Jobs, *, rotation_seconds: int, policy: AttemptPolicy, exports_in_flight: int
 ) -> dg.SensorDefinition:
     """Build the sensor that asks a deployment what it has and requests the course runs that moved."""
     plan = SweepPlan(
         step=Step(keys.name("course_xml"), keys.course_xml, keys.name("export_courses"), at_once=exports_in_flight),
         partitions=keys.partitions,
-        rotation_seconds=ROTATION_SECONDS,
+        rotation_seconds=rotation_seconds,
         policy=policy,
         listing=Step(keys.name("course_runs"), keys.course_runs),
     )
@@ -36,6 +40,7 @@ def sweep_sensor(
         jobs=[jobs["course_runs"], jobs["course_xml"]],
         minimum_interval_seconds=TICK_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
+        metadata=SWEEP.metadata,
         description=(
             f"Asks {keys.deployment} for its course runs, a part in each tick, and requests those whose version moved."
         ),
@@ -49,7 +54,7 @@ def sweep_sensor(
     return sweep_deployment
 
 
-def follow_sensor(keys: DeploymentAssets, jobs: Jobs, *, policy: AttemptPolicy) -> dg.SensorDefinition:
+def follow_sensor(keys: DeploymentAssets, jobs: Jobs, *, seconds: int, policy: AttemptPolicy) -> dg.SensorDefinition:
     """Build the sensor that requests what is behind the archives held; it asks nobody but Dagster."""
     steps: list[tuple[Step, Callable[[dg.DagsterInstance], Mapping[str, str]]]] = [
         (
@@ -69,8 +74,9 @@ def follow_sensor(keys: DeploymentAssets, jobs: Jobs, *, policy: AttemptPolicy) 
     @dg.sensor(
         name=keys.name("follow"),
         jobs=[jobs[step] for step in ("processed_data", "raw_tables", "course_content_webhook")],
-        minimum_interval_seconds=FOLLOW_SECONDS,
+        minimum_interval_seconds=seconds,
         default_status=dg.DefaultSensorStatus.RUNNING,
+        metadata=FOLLOW.metadata,
         description=f"Requests what is behind the archives of {keys.deployment}: processed data, raw tables, webhooks.",
     )
     def follow_archives(context: dg.SensorEvaluationContext) -> dg.SensorResult:

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ol_core.cpus import limit_library_threads
 from ol_core.failures import OlError, PermanentFailure, TransientFailure
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def open_catalog(properties: Mapping[str, str], what: str) -> Iterator["Catalog"
     """
     from pyiceberg.catalog import load_catalog
 
+    limit_library_threads()
     uri = properties.get("uri", "")
     if uri.startswith("sqlite:///"):
         Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)

@@ -1,9 +1,10 @@
 """Keys, names and partitions of a deployment's assets: the one place that spells them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import dagster as dg
-from ol_core.environment import RAW_NAMESPACE
+from ol_core.environment import RAW_NAMESPACE, Environment
 
 from ol_openedx.tables import COURSE_RUNS, table_name
 
@@ -47,6 +48,22 @@ class DeploymentAssets:
         """The raw table of one kind."""
         return dg.AssetKey([RAW_NAMESPACE, table_name(self.deployment, kind)])
 
+    @property
+    def export_pool(self) -> str:
+        """Pool of what exports: how many exports are in flight is bounded for each run, so runs take turns."""
+        return self.name("exports")
+
+    @property
+    def list_pool(self) -> str:
+        """Pool of what lists, which needs not wait for exports."""
+        return self.name("lists")
+
     def name(self, step: str) -> str:
-        """Name of a job, an op or a sensor."""
+        """Name of a job, an op, a pool or a sensor."""
         return f"{self.deployment}_openedx_{step}"
+
+
+def pools(environment: Environment) -> Mapping[str, int]:
+    """Return the pools of each deployment: one run exports and one lists at a time."""
+    names = (DeploymentAssets(deployment.name) for deployment in environment.openedx)
+    return {pool: 1 for keys in names for pool in (keys.export_pool, keys.list_pool)}

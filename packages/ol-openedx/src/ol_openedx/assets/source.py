@@ -45,6 +45,7 @@ def course_runs(keys: DeploymentAssets) -> dg.AssetsDefinition:
         owners=OWNERS,
         kinds={"openedx", "iceberg"},
         io_manager_key="raw_table_io_manager",
+        pool=keys.list_pool,
         description=f"One row a course run of {keys.deployment}, as its LMS lists it, with the version exported last.",
     )
     def course_runs_asset(
@@ -91,6 +92,7 @@ def course_xml(keys: DeploymentAssets, *, policy: AttemptPolicy, limits: ExportL
             )
         ],
         backfill_policy=EACH_RUN_MANY_PARTITIONS,
+        pool=keys.export_pool,
     )
     def course_xml_asset(
         context: dg.AssetExecutionContext,
