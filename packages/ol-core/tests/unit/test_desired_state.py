@@ -21,7 +21,6 @@ from ol_core.desired_state import (
     attempts_reset,
     behind,
     changed,
-    contiguous_ranges,
     decide,
     failed_attempt,
     failure_reasons,
@@ -29,7 +28,6 @@ from ol_core.desired_state import (
     in_order,
     outcomes,
     recorded,
-    run_requests,
     submitted,
     succeeded,
     unfinished_submissions,
@@ -85,30 +83,6 @@ def test_transient_failures_are_tried_again_within_a_budget(instance: dg.Dagster
         assert bool(changed(instance, KEY, {"a": "1"}, AT_ONCE)) is (attempt < MAX_ATTEMPTS)
 
 
-@pytest.mark.parametrize(
-    ("partitions", "ranges"),
-    [
-        ([], []),
-        (["a"], [("a", "a")]),
-        (["c", "a", "b"], [("a", "c")]),
-        (["a", "b", "d"], [("a", "b"), ("d", "d")]),
-    ],
-)
-def test_a_run_takes_a_contiguous_stretch(partitions: list[str], ranges: list[tuple[str, str]]) -> None:
-    assert list(contiguous_ranges(partitions, ["a", "b", "c", "d"])) == ranges
-
-
-def test_nothing_is_requested_while_a_run_of_the_job_is_unfinished(instance: dg.DagsterInstance) -> None:
-    assert len(list(run_requests(instance, JOB, {"a": "1"}, ["a"]))) == 1
-
-    instance.add_run(dg.DagsterRun(job_name=JOB, run_id="00000000-0000-4000-8000-000000000001", status=_STARTED))
-
-    assert list(run_requests(instance, JOB, {"a": "1"}, ["a"])) == []
-
-
-_STARTED = dg.DagsterRunStatus.STARTED
-
-
 def test_a_bad_partition_fails_the_run_and_costs_the_others_nothing(instance: dg.DagsterInstance) -> None:
     partitions = dg.StaticPartitionsDefinition(["a", "bad", "c"])
 
@@ -142,7 +116,8 @@ class World:
     """A job of one op over many partitions, whose worker does as it is told; time is moved by hand."""
 
     def __init__(self, instance: dg.DagsterInstance, *, policy: AttemptPolicy | None = None) -> None:
-        self.instance, self.policy = instance, policy or AttemptPolicy()
+        policy = policy or AttemptPolicy()
+        self.instance, self.policy = instance, policy
         self.current: dict[str, str] = {}
         self.errors: dict[str, OlError] = {}
         self.killed_after: int | None = None

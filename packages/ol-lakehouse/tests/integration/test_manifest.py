@@ -20,7 +20,7 @@ def test_parse_replaces_a_stale_manifest_and_check_only_reports_it(
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "one.sql").write_text("select 1 as n")
     (tmp_path / "dbt_project.yml").write_text("{name: tiny, profile: tiny, config-version: 2}")
-    (tmp_path / "profiles.yml").write_text("tiny: {outputs: {dev: {type: duckdb}}}")
+    (tmp_path / "profiles.yml").write_text("tiny: {outputs: {duckdb: {type: duckdb}}}")
     manifest = tmp_path / "manifest.json"
     manifest.write_text("{}\n")
     monkeypatch.setenv("OL_DBT_PROJECT_DIR", str(tmp_path))
@@ -38,7 +38,7 @@ def test_a_project_that_dbt_cannot_parse_is_reported_in_dbts_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "dbt_project.yml").write_text("{name: tiny, profile: absent, config-version: 2}")
-    (tmp_path / "profiles.yml").write_text("tiny: {outputs: {dev: {type: duckdb}}}")
+    (tmp_path / "profiles.yml").write_text("tiny: {outputs: {duckdb: {type: duckdb}}}")
     monkeypatch.setenv("OL_DBT_PROJECT_DIR", str(tmp_path))
     result = CliRunner().invoke(dbt, ["parse"])
     assert result.exit_code == 1

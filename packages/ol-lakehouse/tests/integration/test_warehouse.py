@@ -179,6 +179,6 @@ def test_a_deployment_without_source_is_named(data_dir: Path) -> None:
 def test_raw_tables_that_nothing_wrote_are_named_with_the_asset_that_writes_them(tmp_path: Path) -> None:
     finished = dbt(tmp_path, "build", "--select", "stg__canvas__courses")
     assert finished.returncode != 0
-    assert "1 raw table(s) do not exist in dev" in finished.stdout
+    assert "1 raw table(s) do not exist in duckdb" in finished.stdout
     table = "raw__canvas__api__courses"
     assert f"{table}: materialize the asset ol_warehouse_raw_data/{table}" in finished.stdout
