@@ -32,7 +32,25 @@ def test_a_missing_file_says_what_to_write(tmp_path: Path) -> None:
         LocalSecrets(file=str(tmp_path / "none.toml")).get(REF)
 
 
-def test_a_local_file_is_refused_outside_dev(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["ci", "qa", "production", "prod"])
+def test_a_local_file_serves_no_process_outside_dev(
+    secrets: LocalSecrets, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("DAGSTER_ENV", name)
+
+    with pytest.raises(PermanentFailure, match=f"environment '{name}' keeps secrets in a local file; only `dev` may"):
+        secrets.get(REF)
+
+
+def test_a_file_that_others_may_read_is_warned_of_once(secrets: LocalSecrets, caplog: pytest.LogCaptureFixture) -> None:
+    Path(secrets.file).chmod(0o644)
+    secrets.get(REF)
+    secrets.get(REF)
+
+    assert [record.message.partition("; ")[2] for record in caplog.records] == [f"run `chmod 600 {secrets.file}`"]
+
+
+def test_an_environment_of_another_name_may_not_keep_secrets_in_a_file(tmp_path: Path) -> None:
     stated = development(data_dir=tmp_path, campus_url="http://127.0.0.1:1").model_dump(mode="json")
     production = Environment.model_validate({**stated, "name": "production"})
 

@@ -7,12 +7,12 @@ import tomllib
 from abc import ABC, abstractmethod
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import dagster as dg
 from pydantic import Field
 
-from ol_core.environment import Environment, SecretRef, VaultBackend
+from ol_core.environment import Environment, SecretRef, Settings, VaultBackend
 from ol_core.failures import PermanentFailure, UpstreamMissing
 from ol_core.secrets.vault import DatabaseCredentials, VaultClient
 
@@ -42,13 +42,13 @@ class Secrets(dg.ConfigurableResource[Any], ABC):
 
 
 class LocalSecrets(Secrets):
-    """Secrets of `dev`, from a TOML file: a table a path, a value a key."""
+    """Secrets of `dev`, from a TOML file: a table a path, a value a key. It refuses to serve any other environment."""
 
     file: str = Field(description='TOML file with a table for each path, such as `["openedx/mitx"]`.')
-    environment: Literal["dev"] = Field(default="dev", description="The only environment that may use a file.")
 
     def get(self, ref: SecretRef) -> str:
         """Return the value behind a reference; see `Secrets.get`."""
+        _require_dev(Settings().name)
         file = Path(self.file)
         try:
             tables = tomllib.loads(file.read_text(encoding="utf-8"))
@@ -71,6 +71,11 @@ class LocalSecrets(Secrets):
     def database_credentials(self, role: str) -> DatabaseCredentials:
         """Refuse: a file leases nothing."""
         raise PermanentFailure(f"credentials of {role}: a local file leases none; give the database a SecretRef")
+
+
+def _require_dev(name: str) -> None:
+    if name != "dev":
+        raise PermanentFailure(f"environment {name!r} keeps secrets in a local file; only `dev` may, use Vault there")
 
 
 @lru_cache
@@ -129,6 +134,5 @@ def secrets_resource(environment: Environment) -> Secrets:
     if backend.kind == "vault":
         stated = backend.model_dump(mode="json", exclude={"kind"})
         return Vault(**stated)
-    if environment.name != "dev":
-        raise PermanentFailure(f"environment {environment.name!r} keeps secrets in a local file; only `dev` may")
+    _require_dev(environment.name)
     return LocalSecrets(file=backend.file)
