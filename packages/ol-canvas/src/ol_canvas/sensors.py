@@ -1,85 +1,79 @@
-"""Sensors of Canvas: one asks the source, one brings what follows from it up to date."""
+"""Sensors of an instance: one asks the source, one brings what follows from it up to date."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import dagster as dg
-from ol_core.desired_state import DATA_VERSION_TAG, changed, held_versions, run_requests
+from ol_core.desired_state import DATA_VERSION_TAG, AttemptPolicy, Step, decide, held_versions
+from ol_core.sweep_tick import TICK_SECONDS, SweepPlan, sweep_tick
 
-from ol_canvas.assets.content import LAST_TABLE, wanted_raw
-from ol_canvas.assets.keys import COURSE_CONTENT, COURSES_TABLE, PARTITIONS, WEBHOOK, raw
+from ol_canvas.assets.content import LAST_KIND, wanted_raw
+from ol_canvas.assets.keys import InstanceAssets
 from ol_canvas.resources import CanvasApiClientFactory
 
-if TYPE_CHECKING:
-    from ol_canvas.sweep import Sweep
-
 Jobs = Mapping[str, Any]
-"""The jobs by step; Dagster does not export the type of what `define_asset_job` returns."""
+"""An instance's jobs by step; Dagster does not export the type of what `define_asset_job` returns."""
 
-SWEEP_SECONDS = 3600
+ROTATION_SECONDS = 3600
 FOLLOW_SECONDS = 60
 
 
-def sweep_sensor(jobs: Jobs) -> dg.SensorDefinition:
-    """Build the sensor that asks Canvas what it has and requests the courses that moved."""
+def sweep_sensor(
+    keys: InstanceAssets, jobs: Jobs, *, policy: AttemptPolicy, exports_in_flight: int
+) -> dg.SensorDefinition:
+    """Build the sensor that asks an instance what it has and requests the courses that moved."""
+    plan = SweepPlan(
+        step=Step(
+            keys.name("course_export"), keys.course_content, keys.name("export_courses"), at_once=exports_in_flight
+        ),
+        partitions=keys.partitions,
+        rotation_seconds=ROTATION_SECONDS,
+        policy=policy,
+        listing=Step(keys.name("courses"), keys.courses),
+    )
 
     @dg.sensor(
-        name="canvas_sweep",
+        name=keys.name("sweep"),
         jobs=[jobs["courses"], jobs["course_export"]],
-        minimum_interval_seconds=SWEEP_SECONDS,
+        minimum_interval_seconds=TICK_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Asks Canvas for its courses and requests those whose metadata moved.",
+        description=(
+            f"Asks {keys.instance} for its courses, a part in each tick, and requests those whose metadata moved."
+        ),
     )
-    def sweep_canvas(context: dg.SensorEvaluationContext, canvas_api: CanvasApiClientFactory) -> dg.SensorResult:
-        from ol_canvas.sweep import sweep
+    def sweep_instance(context: dg.SensorEvaluationContext, canvas_api: CanvasApiClientFactory) -> dg.SensorResult:
+        from ol_canvas.sweep import SWEEP_POLICY, InstanceSource
 
-        with canvas_api.client() as client:
-            found = sweep(client, canvas_api.account_id)
-        for course, error in found.unreadable.items():
-            context.log.warning("course %s: its version is unknown: %s", course, error)
-        known = context.instance.get_dynamic_partitions(str(PARTITIONS.name))
-        new = [course for course in found.versions if course not in set(known)]
-        requests = _requests(context.instance, found, [*known, *new])
-        seen = f"{len(found.versions)} courses seen, {len(found.unreadable)} more of unknown version"
-        return dg.SensorResult(
-            run_requests=requests,
-            skip_reason=None if requests else f"{seen}; nothing to request",
-            dynamic_partitions_requests=[PARTITIONS.build_add_request(new)] if new else [],
-        )
+        with canvas_api.client(keys.instance, policy=SWEEP_POLICY) as client:
+            return sweep_tick(context, plan, InstanceSource(client))
 
-    return sweep_canvas
+    return sweep_instance
 
 
-def _requests(instance: dg.DagsterInstance, found: "Sweep", partitions: list[str]) -> list[dg.RunRequest]:
-    listing = changed(instance, COURSES_TABLE, {"": found.digest})
-    moved = changed(instance, COURSE_CONTENT, found.versions)
-    return [
-        *run_requests(instance, "canvas_courses", listing),
-        *run_requests(instance, "canvas_course_export", moved, partitions),
+def follow_sensor(keys: InstanceAssets, jobs: Jobs, *, policy: AttemptPolicy) -> dg.SensorDefinition:
+    """Build the sensor that requests what is behind the cartridges held; it asks nobody but Dagster."""
+    steps: list[tuple[Step, Callable[[dg.DagsterInstance], Mapping[str, str]]]] = [
+        (
+            Step(keys.name("raw_tables"), keys.raw(LAST_KIND), keys.name("write_raw_tables")),
+            lambda instance: wanted_raw(instance, keys),
+        ),
+        (
+            Step(keys.name("course_content_webhook"), keys.webhook, keys.webhook.to_python_identifier()),
+            lambda instance: held_versions(instance, keys.course_content, tag=DATA_VERSION_TAG),
+        ),
     ]
 
-
-def follow_sensor(jobs: Jobs) -> dg.SensorDefinition:
-    """Build the sensor that requests what is behind the cartridges held; it asks nobody but Dagster."""
-
     @dg.sensor(
-        name="canvas_follow",
-        jobs=[jobs["raw_tables"], jobs["course_content_webhook"]],
+        name=keys.name("follow"),
+        jobs=[jobs[step] for step in ("raw_tables", "course_content_webhook")],
         minimum_interval_seconds=FOLLOW_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Requests what is behind the cartridges held: raw tables and webhooks.",
+        description=f"Requests what is behind the cartridges of {keys.instance}: raw tables, webhooks.",
     )
     def follow_cartridges(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        instance = context.instance
-        partitions = instance.get_dynamic_partitions(str(PARTITIONS.name))
-        steps = [
-            ("canvas_raw_tables", raw(LAST_TABLE), wanted_raw(instance)),
-            ("canvas_course_content_webhook", WEBHOOK, held_versions(instance, COURSE_CONTENT, tag=DATA_VERSION_TAG)),
-        ]
-        requests: list[dg.RunRequest] = []
-        for job, asset_key, wanted in steps:
-            requests += run_requests(instance, job, changed(instance, asset_key, wanted), partitions)
-        nothing = f"nothing to request behind the cartridges of {len(partitions)} courses"
-        return dg.SensorResult(run_requests=requests, skip_reason=None if requests else nothing)
+        decisions = [decide(context.instance, step, wanted(context.instance), policy) for step, wanted in steps]
+        requests = [request for decision in decisions for request in decision.requests]
+        reasons = "; ".join(decision.reason for decision in decisions)
+        return dg.SensorResult(run_requests=requests, skip_reason=None if requests else reasons)
 
     return follow_cartridges

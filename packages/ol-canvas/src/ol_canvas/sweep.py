@@ -1,73 +1,67 @@
-"""What Canvas has, and at which version.
+"""How an instance is swept: what courses it has, and at which version each is.
 
 Canvas states no version of a course's content. Its metadata (files, pages, assignments, modules with their items and
 times of change) costs a handful of cheap calls and moves when content moves, so its digest is the version wanted.
 """
 
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from ol_core.desired_state import as_version
-from ol_core.failures import OlError, TransientFailure
+from ol_core.failures import OlError
+from ol_core.http import HttpPolicy
+from ol_core.sweep import Answers, Discovery, Known, Sweep, Unknown
 
 from ol_canvas.client import CanvasClient, CanvasCourse
+from ol_canvas.client.canvas import COURSES_AT_A_TIME
 
-_WORKERS = 4
-"""Canvas charges each parallel request up front; a few at a time are hardly ever throttled."""
+SWEEP_POLICY = HttpPolicy(timeout_seconds=10.0, attempts=2, budget_seconds=10.0)
+"""How a sweep's client treats its server: it gives up soon, since the next tick asks again."""
+
+_LOOK_SECONDS = 60.0
+"""A course takes some calls, and more where modules have many items; what a tick may take bounds it as well."""
 
 
 @dataclass(frozen=True, slots=True)
-class Sweep:
-    """Answer of Canvas.
+class InstanceSource:
+    """An instance as a source of `ol_core.sweep_tick`."""
 
-    Attributes:
-        courses: The account's courses, ordered by id.
-        versions: Digest of each course's metadata, where it could be read.
-        unreadable: What went wrong for each of the others.
-    """
+    client: CanvasClient
+    clock: Callable[[], float] = time.monotonic
 
-    courses: Sequence[CanvasCourse]
-    versions: Mapping[str, str]
-    unreadable: Mapping[str, OlError]
+    def discover(self, budget_seconds: float) -> Discovery:
+        """Return the courses of the account; unknown where the list cannot be read to its end in this time."""
+        deadline = self.clock() + budget_seconds
+        courses: list[CanvasCourse] = []
+        try:
+            for course in self.client.courses():
+                courses.append(course)
+                if self.clock() > deadline:
+                    reason = f"the list of courses is longer than can be read in {budget_seconds:.0f} s"
+                    return Unknown(f"{reason}; raise DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS", _ids(courses))
+        except OlError as error:
+            return Unknown(f"the list of courses: {type(error).__name__}: {error}", _ids(courses))
+        return Known(_ids(courses), list_version(courses))
 
-    @property
-    def digest(self) -> str:
-        """Version of the list of courses."""
-        return list_digest(self.courses)
+    def sweep(self, keys: Sequence[str], budget_seconds: float) -> Sweep:  # noqa: ARG002 - all are asked for alike
+        """Read the metadata of a few courses at a time, so that Canvas is hardly ever led to throttle."""
+        return Sweep(
+            self._versions,
+            concurrency=COURSES_AT_A_TIME,
+            budget_seconds=budget_seconds,
+            look_seconds=_LOOK_SECONDS,
+            clock=self.clock,
+        )
+
+    def _versions(self, courses: Sequence[str]) -> Answers:
+        return {course: as_version(self.client.course_metadata(course).digest) for course in courses}
 
 
-def list_courses(client: CanvasClient, account_id: int) -> list[CanvasCourse]:
-    """Return the account's courses, ordered by id."""
-    return sorted(client.courses(account_id), key=lambda course: course.course_id)
-
-
-def list_digest(courses: Sequence[CanvasCourse]) -> str:
+def list_version(courses: Collection[CanvasCourse]) -> str:
     """Return the version of a list of courses."""
-    return as_version(repr(list(courses)))
+    return as_version(repr(sorted(courses, key=lambda course: course.course_id)))
 
 
-def sweep(client: CanvasClient, account_id: int) -> Sweep:
-    """Ask Canvas for an account's courses and their versions.
-
-    Raises:
-        TransientFailure: no course at all could be read; that is an outage, not an empty account.
-        PermanentFailure: the list itself was refused.
-    """
-    courses = list_courses(client, account_id)
-    with ThreadPoolExecutor(_WORKERS) as pool:
-        answers = dict(pool.map(lambda course: (course.course_id, version_of(client, course.course_id)), courses))
-    unreadable = {course: answer for course, answer in answers.items() if isinstance(answer, OlError)}
-    if courses and len(unreadable) == len(courses):
-        course, error = next(iter(unreadable.items()))
-        raise TransientFailure(f"none of {len(courses)} courses can be read; {course}: {error}")
-    versions = {course: answer for course, answer in answers.items() if isinstance(answer, str)}
-    return Sweep(courses=courses, versions=versions, unreadable=unreadable)
-
-
-def version_of(client: CanvasClient, course_id: str) -> str | OlError:
-    """Return the digest of a course's metadata, or why it cannot be read."""
-    try:
-        return as_version(client.course_metadata(course_id).digest)
-    except OlError as error:
-        return error
+def _ids(courses: Collection[CanvasCourse]) -> list[str]:
+    return [course.course_id for course in courses]

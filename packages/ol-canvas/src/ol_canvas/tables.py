@@ -1,4 +1,4 @@
-"""The raw tables of Canvas: their names, their schemas, and what the API says as rows."""
+"""The raw tables of an instance: their names, their schemas, and what the API says as rows."""
 
 import json
 from collections.abc import Iterable
@@ -15,29 +15,36 @@ if TYPE_CHECKING:
     from ol_canvas.cartridge import Cartridge
     from ol_canvas.client import CanvasCourse
 
-COURSES = "raw__canvas__api__courses"
-API_TABLES = {
-    "raw__canvas__api__course_files": "One row a file of a course, as the API lists it.",
-    "raw__canvas__api__course_pages": "One row a wiki page of a course.",
-    "raw__canvas__api__course_assignments": "One row an assignment of a course.",
-    "raw__canvas__api__course_modules": "One row a module of a course.",
-    "raw__canvas__api__course_module_items": "One row an item of a module.",
+COURSES = "api__courses"
+API_KINDS = {
+    "api__course_files": "One row a file of a course, as the API lists it.",
+    "api__course_pages": "One row a wiki page of a course.",
+    "api__course_assignments": "One row an assignment of a course.",
+    "api__course_modules": "One row a module of a course.",
+    "api__course_module_items": "One row an item of a module.",
 }
-CARTRIDGE_TABLES = {
-    "raw__canvas__cartridge__course_items": "One row an item of content in a course's cartridge.",
-    "raw__canvas__cartridge__course_files": "One row a file in a course's cartridge: size in bytes, CRC-32.",
-    "raw__canvas__cartridge__course_quarantine": "One row for whatever in a cartridge could not be used.",
+CARTRIDGE_KINDS = {
+    "cartridge__course_items": "One row an item of content in a course's cartridge.",
+    "cartridge__course_files": "One row a file in a course's cartridge: size in bytes, CRC-32.",
+    "cartridge__course_quarantine": "One row for whatever in a cartridge could not be used.",
 }
-COURSE_TABLES = {**API_TABLES, **CARTRIDGE_TABLES}
-_CARTRIDGE_KINDS = dict(zip(CARTRIDGE_TABLES, TABLE_KINDS, strict=True))
+COURSE_KINDS = {**API_KINDS, **CARTRIDGE_KINDS}
+"""Tables that are replaced course by course, and what they hold."""
+
+_OF_CARTRIDGE = dict(zip(CARTRIDGE_KINDS, TABLE_KINDS, strict=True))
 
 
-def table_schema(table: str) -> "pa.Schema":
+def table_name(instance: str, kind: str) -> str:
+    """Return the raw table's name, such as `raw__canvas__api__course_files`."""
+    return f"raw__{instance}__{kind}"
+
+
+def table_schema(kind: str) -> "pa.Schema":
     """Return the columns of a raw table; times are naive UTC, ids are text."""
     import pyarrow as pa
 
-    if table in _CARTRIDGE_KINDS:
-        return cartridge_schema(_CARTRIDGE_KINDS[table])
+    if kind in _OF_CARTRIDGE:
+        return cartridge_schema(_OF_CARTRIDGE[kind])
     text, flag, number, time = pa.string(), pa.bool_(), pa.int64(), pa.timestamp("us")
     columns: dict[str, list[tuple[str, pa.DataType]]] = {
         COURSES: [
@@ -50,7 +57,7 @@ def table_schema(table: str) -> "pa.Schema":
             ("account_id", text),
             ("term_id", text),
         ],
-        "raw__canvas__api__course_files": [
+        "api__course_files": [
             ("file_id", text),
             ("folder_path", text),
             ("display_name", text),
@@ -61,7 +68,7 @@ def table_schema(table: str) -> "pa.Schema":
             ("hidden", flag),
             ("updated_at", time),
         ],
-        "raw__canvas__api__course_pages": [
+        "api__course_pages": [
             ("page_id", text),
             ("url", text),
             ("title", text),
@@ -69,7 +76,7 @@ def table_schema(table: str) -> "pa.Schema":
             ("front_page", flag),
             ("updated_at", time),
         ],
-        "raw__canvas__api__course_assignments": [
+        "api__course_assignments": [
             ("assignment_id", text),
             ("name", text),
             ("points_possible", pa.float64()),
@@ -77,14 +84,14 @@ def table_schema(table: str) -> "pa.Schema":
             ("published", flag),
             ("submission_types", text),
         ],
-        "raw__canvas__api__course_modules": [
+        "api__course_modules": [
             ("module_id", text),
             ("name", text),
             ("position", number),
             ("published", flag),
             ("items_count", number),
         ],
-        "raw__canvas__api__course_module_items": [
+        "api__course_module_items": [
             ("module_id", text),
             ("item_id", text),
             ("title", text),
@@ -95,8 +102,8 @@ def table_schema(table: str) -> "pa.Schema":
         ],
     }
     keys = {"course_id", "file_id", "page_id", "assignment_id", "module_id", "item_id"}
-    named = [("course_id", text), *columns[table]]
-    return pa.schema([pa.field(name, kind, nullable=name not in keys) for name, kind in named])
+    named = [("course_id", text), *columns[kind]]
+    return pa.schema([pa.field(name, type_, nullable=name not in keys) for name, type_ in named])
 
 
 def courses_table(courses: Iterable["CanvasCourse"]) -> "pa.Table":
@@ -112,17 +119,17 @@ def metadata_rows(metadata: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     course_id = metadata["course_id"]
     modules = metadata["modules"]
     rows: dict[str, list[dict[str, Any]]] = {
-        "raw__canvas__api__course_files": metadata["files"],
-        "raw__canvas__api__course_pages": metadata["pages"],
-        "raw__canvas__api__course_assignments": [
+        "api__course_files": metadata["files"],
+        "api__course_pages": metadata["pages"],
+        "api__course_assignments": [
             {**one, "submission_types": json.dumps(one["submission_types"])} for one in metadata["assignments"]
         ],
-        "raw__canvas__api__course_modules": [{**one, "items_count": len(one["items"])} for one in modules],
-        "raw__canvas__api__course_module_items": [
+        "api__course_modules": [{**one, "items_count": len(one["items"])} for one in modules],
+        "api__course_module_items": [
             {"module_id": one["module_id"], **item} for one in modules for item in one["items"]
         ],
     }
-    return {table: [{**_timed(row), "course_id": course_id} for row in some] for table, some in rows.items()}
+    return {kind: [{**_timed(row), "course_id": course_id} for row in some] for kind, some in rows.items()}
 
 
 def _timed(row: dict[str, Any]) -> dict[str, Any]:
@@ -135,4 +142,4 @@ def _time(value: str | None) -> datetime | None:
 
 def cartridge_rows(cartridge: "Cartridge") -> dict[str, list[dict[str, Any]]]:
     """Return what is in a cartridge as rows of each of the cartridge's tables."""
-    return {table: list(cartridge.rows(kind)) for table, kind in _CARTRIDGE_KINDS.items()}
+    return {kind: list(cartridge.rows(of_cartridge)) for kind, of_cartridge in _OF_CARTRIDGE.items()}

@@ -1,70 +1,15 @@
 """The Canvas client against a scripted Canvas."""
 
 import json
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime
 from itertools import permutations
-from pathlib import Path
 
 import httpx
 import pytest
-from ol_canvas.client import CanvasClient, CanvasFile, CanvasModule, CanvasModuleItem, CanvasPage, CourseMetadata
+from canvas_server import API, BASE, DISABLED, REFUSED, THROTTLED, TOKEN, Answer, FakeTime, ScriptedCanvas, client_of
+from ol_canvas.client import CanvasFile, CanvasModule, CanvasModuleItem, CanvasPage, CourseMetadata
 from ol_core.failures import OlError, PermanentFailure, TransientFailure, UpstreamMissing
-
-BASE = "https://canvas.example"
-API = f"{BASE}/api/v1"
-TOKEN = "tok-canary"
-REFUSED = {"status": "unauthorized", "errors": [{"message": "user not authorized to perform that action"}]}
-DISABLED = {"message": "That page has been disabled for this course"}
-THROTTLED = "403 Forbidden (Rate Limit Exceeded)\n"
-
-Answer = httpx.Response | object | Callable[[httpx.Request], httpx.Response]
-
-
-class ScriptedCanvas(httpx.MockTransport):
-    """Answers by method and path: with JSON, a response, or what a function says; lists of answers in turn."""
-
-    def __init__(self, answers: dict[str, Answer]) -> None:
-        self.requests: list[httpx.Request] = []
-        self.answers = answers
-        super().__init__(self._answer)
-
-    def _answer(self, request: httpx.Request) -> httpx.Response:
-        self.requests.append(request)
-        path = request.url.raw_path.decode().partition("?")[0].removeprefix("/api/v1/")
-        answer = self.answers.get(f"{request.method} {path}", httpx.Response(404, json={"errors": [{"message": "no"}]}))
-        if isinstance(answer, Iterator):
-            answer = next(answer)
-        if isinstance(answer, Exception):
-            raise answer
-        if callable(answer):
-            answer = answer(request)
-        if isinstance(answer, httpx.Response):
-            return httpx.Response(answer.status_code, headers=answer.headers, stream=httpx.ByteStream(answer.content))
-        return httpx.Response(200, json=answer)
-
-    @property
-    def asked(self) -> list[str]:
-        return [f"{one.method} {one.url.path.removeprefix('/api/v1/')}" for one in self.requests]
-
-
-class FakeTime:
-    def __init__(self) -> None:
-        self.now = 0.0
-        self.slept: list[float] = []
-
-    def clock(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.now += seconds
-
-
-def client_of(canvas: ScriptedCanvas, time: FakeTime | None = None) -> CanvasClient:
-    time = time or FakeTime()
-    return CanvasClient(BASE, TOKEN, transport=canvas, sleep=time.sleep, clock=time.clock)
 
 
 def a_course(**changes: Answer) -> ScriptedCanvas:
@@ -132,7 +77,7 @@ def test_courses_come_from_all_pages_each_once() -> None:
         return httpx.Response(200, json=[full], headers={"Link": link})
 
     canvas = ScriptedCanvas({"GET accounts/1/courses": answer})
-    first, second = client_of(canvas).courses(1)
+    first, second = client_of(canvas).courses()
     assert (first.course_id, first.name, first.sis_course_id) == ("1", "One", None)
     assert (first.start_at, first.end_at) == (datetime(2025, 1, 1, 5), None)  # noqa: DTZ001 - records hold naive UTC
     assert (first.account_id, first.term_id) == ("1", "4")
@@ -144,7 +89,7 @@ def test_courses_come_from_all_pages_each_once() -> None:
 def test_an_account_that_cannot_be_listed_is_never_empty() -> None:
     canvas = ScriptedCanvas({"GET accounts/1/courses": httpx.Response(403, json=REFUSED)})
     with pytest.raises(PermanentFailure, match="lacks a permission"):
-        list(client_of(canvas).courses(1))
+        list(client_of(canvas).courses())
 
 
 def test_metadata_has_everything_with_one_request_a_listing() -> None:
@@ -309,115 +254,3 @@ def test_the_digest_does_not_see_urls_that_expire() -> None:
         return client_of(a_course(files=[file])).course_metadata("7").digest
 
     assert course_with("one") == course_with("two")
-
-
-# exports
-
-EXPORTS = "courses/7/content_exports"
-FILE = f"{BASE}/files/88/download?download_frd=1&verifier=s3cr3t"
-
-
-def export_in(state: str | None, **more: object) -> dict[str, object]:
-    return {"id": 55, "export_type": "common_cartridge", "workflow_state": state, **more}
-
-
-DONE = export_in("exported", attachment={"url": FILE, "size": 9})
-
-
-def exporting(*polls: Answer, **routes: Answer) -> ScriptedCanvas:
-    cartridge = httpx.Response(200, content=b"cartridge", headers={"Content-Type": "application/zip"})
-    return ScriptedCanvas(
-        {
-            f"POST {EXPORTS}": export_in("created"),
-            f"GET {EXPORTS}/55": iter(polls),
-            "GET /files/88/download": cartridge,
-            **routes,
-        }
-    )
-
-
-def test_an_export_is_submitted_quietly_waited_for_and_downloaded(tmp_path: Path) -> None:
-    states = ("created", "waiting_for_external_tool", "exporting", "some_new_state", None)
-    canvas, time = exporting(*map(export_in, states), DONE), FakeTime()
-    export = client_of(canvas, time).export_course("7", tmp_path / "7.imscc", deadline_seconds=600)
-    assert (export.course_id, export.export_id, export.size_bytes) == ("7", "55", 9)
-    assert export.path.read_bytes() == b"cartridge"
-    assert json.loads(canvas.requests[0].content) == {"export_type": "common_cartridge", "skip_notifications": True}
-    assert time.slept[0] == pytest.approx(0.2)
-    assert time.slept == sorted(time.slept)
-    assert "authorization" not in canvas.requests[-1].headers
-
-
-@pytest.mark.parametrize(
-    ("end", "message"),
-    [
-        (export_in("failed"), "export 55 of Canvas course 7 is failed"),
-        (export_in("deleted"), "is deleted"),
-        (export_in("exported"), "without a file"),
-        (export_in("exported", attachment=None), "without a file"),
-        (export_in("exported", attachment={"url": ""}), "without a file"),
-        (export_in("exported_for_course_copy"), "without a file"),
-    ],
-)
-def test_an_export_that_gives_no_file_is_permanent(tmp_path: Path, end: Answer, message: str) -> None:
-    canvas = exporting(export_in("exporting"), end)
-    with pytest.raises(PermanentFailure, match=message):
-        client_of(canvas).export_course("7", tmp_path / "7.imscc", deadline_seconds=600)
-    assert canvas.asked.count(f"GET {EXPORTS}/55") == 2
-
-
-@pytest.mark.parametrize("state", ["exporting", "a state of next year"])
-def test_an_export_that_never_ends_is_given_up_at_the_deadline(tmp_path: Path, state: str) -> None:
-    canvas, time = exporting(*[export_in(state)] * 1000), FakeTime()
-    with pytest.raises(TransientFailure, match=f"still {state} after 3600 s"):
-        client_of(canvas, time).export_course("7", tmp_path / "7.imscc", deadline_seconds=3600)
-    assert time.now == pytest.approx(3600)
-    assert max(time.slept) == 30
-    assert len(canvas.requests) < 150
-
-
-def test_errors_while_waiting_do_not_end_the_wait(tmp_path: Path) -> None:
-    broken = [httpx.Response(500), httpx.ReadTimeout("slow"), httpx.Response(403, text=THROTTLED)]
-    canvas = exporting(*broken, httpx.Response(429, headers={"Retry-After": "400"}), DONE)
-    time = FakeTime()
-    assert client_of(canvas, time).export_course("7", tmp_path / "7.imscc", deadline_seconds=600).size_bytes == 9
-    assert time.now > 400  # the wait that Canvas asked for
-
-
-def test_an_export_that_vanishes_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(UpstreamMissing):
-        client_of(exporting(httpx.Response(404))).export_course("7", tmp_path / "7.imscc", deadline_seconds=600)
-
-
-def test_a_refused_export_says_why(tmp_path: Path) -> None:
-    refused = httpx.Response(400, json={"message": "invalid export_type"})
-    canvas = exporting(**{f"POST {EXPORTS}": refused})
-    with pytest.raises(PermanentFailure, match="invalid export_type"):
-        client_of(canvas).export_course("7", tmp_path / "7.imscc", deadline_seconds=600)
-    assert len(canvas.requests) == 1
-
-
-def test_a_submission_without_answer_is_not_repeated(tmp_path: Path) -> None:
-    canvas = exporting(**{f"POST {EXPORTS}": httpx.Response(504)})
-    with pytest.raises(TransientFailure):
-        client_of(canvas).export_course("7", tmp_path / "7.imscc", deadline_seconds=600)
-    assert len(canvas.requests) == 1
-
-
-def test_a_file_on_another_host_gets_no_token(tmp_path: Path) -> None:
-    canvas = exporting(DONE)
-    signed = "https://s3.example/bucket/88?X-Amz-Signature=s3cr3t"
-    canvas.answers["GET /files/88/download"] = httpx.Response(302, headers={"Location": signed})
-    canvas.answers["GET /bucket/88"] = httpx.Response(200, content=b"cartridge")
-    client_of(canvas).export_course("7", tmp_path / "7.imscc", deadline_seconds=600)
-    assert canvas.requests[-1].url.host == "s3.example"
-    assert all("authorization" not in one.headers for one in canvas.requests[-2:])
-
-
-def test_a_file_that_is_refused_is_told_without_its_verifier(tmp_path: Path) -> None:
-    canvas = exporting(DONE)
-    canvas.answers["GET /files/88/download"] = httpx.Response(403, text="expired")
-    with pytest.raises(PermanentFailure, match="/files/88/download") as caught:
-        client_of(canvas).export_course("7", tmp_path / "7.imscc", deadline_seconds=600)
-    assert "s3cr3t" not in str(caught.value)
-    assert list(tmp_path.iterdir()) == []

@@ -9,7 +9,8 @@ from typing import Any
 
 import httpx
 import pytest
-from ol_canvas.client import CanvasClient
+from ol_canvas.client import CanvasClient, CanvasExport
+from ol_core.exports import ExportLimits
 
 pytestmark = pytest.mark.samples
 
@@ -27,9 +28,11 @@ def _siblings() -> Iterator[Path]:
     return (parent / "shared" / "samples" for parent in Path(__file__).resolve().parents)
 
 
-def client_of(answer: Callable[[httpx.Request], httpx.Response]) -> CanvasClient:
+def client_of(answer: Callable[[httpx.Request], httpx.Response], *, account_id: int) -> CanvasClient:
     transport = httpx.MockTransport(answer)
-    return CanvasClient("https://example.com", "token", transport=transport, sleep=lambda _: None)
+    return CanvasClient(
+        "https://example.com", "token", account_id=account_id, transport=transport, sleep=lambda _: None
+    )
 
 
 def recorded(samples: Path) -> Callable[[httpx.Request], httpx.Response]:
@@ -55,8 +58,8 @@ def recorded(samples: Path) -> Callable[[httpx.Request], httpx.Response]:
 
 
 def test_recorded_answers_are_read(samples: Path) -> None:
-    client = client_of(recorded(samples))
-    courses = list(client.courses(1))
+    client = client_of(recorded(samples), account_id=1)
+    courses = list(client.courses())
     assert len(courses) == 4
     assert all(course.course_id and course.name and course.account_id == "1" for course in courses)
     metadata = client.course_metadata("1")
@@ -84,13 +87,15 @@ def test_every_call_is_described(samples: Path, tmp_path: Path) -> None:
         content = finished if path.endswith("/7") else listings.get(path.rpartition("/")[2], [])
         return httpx.Response(200, stream=httpx.ByteStream(json.dumps(content).encode()))
 
-    client = client_of(answer)
-    assert list(client.courses(7)) == []
+    client = client_of(answer, account_id=7)
+    assert list(client.courses()) == []
     client.course_metadata("7")
-    client.export_course("7", tmp_path / "7.imscc", deadline_seconds=60)
+    limits = ExportLimits(deadline_seconds=60)
+    (export,) = client.export_courses({"7": "1"}, tmp_path, limits=limits)
+    assert isinstance(export[1], CanvasExport)
     *calls, download = requests
     assert download.url.path == "/files/7"
-    assert len(calls) == 9
+    assert len(calls) == 10
     for call in calls:
         described = operations[call.method, call.url.path.removeprefix("/api")]
         given = {name.removesuffix("[]") for name in call.url.params} | set(json.loads(call.content or b"{}"))

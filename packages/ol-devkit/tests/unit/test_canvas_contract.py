@@ -22,6 +22,8 @@ NEWER_FIELDS = {
     ("Module", "published"): "documented later, for callers who may see unpublished modules",
     ("ModuleItem", "published"): "documented later, for callers who may see unpublished items",
 }
+# Operations of resources whose document is not among the samples.
+OTHER_OPERATIONS = {("GET", "/v1/users/{id}"): "doc/api/users.md, Show user details"}
 # Types that the documents state too narrowly.
 OTHER_TYPES: dict[tuple[str, str], type] = {
     ("Assignment", "points_possible"): float,  # documented as integer; Canvas answers 12.0
@@ -78,7 +80,7 @@ def documents(samples: Path) -> Documents:
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route[0]} {route[1]}")
 def test_every_path_and_method_is_documented(documents: Documents, route: tuple[str, str, str]) -> None:
-    assert route[:2] in documents.operations
+    assert (route[:2] in documents.operations) != (route[:2] in OTHER_OPERATIONS)
 
 
 def test_every_answer_fits_its_model(

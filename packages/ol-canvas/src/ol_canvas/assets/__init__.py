@@ -1,21 +1,26 @@
-"""The assets of Canvas, from its courses to the raw tables and the webhook."""
+"""The assets of a Canvas instance, from its courses to the raw tables and the webhook."""
 
 from collections.abc import Mapping
 
 import dagster as dg
+from ol_core.desired_state import AttemptPolicy
+from ol_core.exports import ExportLimits
 
 from ol_canvas.assets.content import raw_tables
+from ol_canvas.assets.keys import InstanceAssets
 from ol_canvas.assets.source import course_export, courses
 from ol_canvas.assets.webhook import course_content_webhook
 
-__all__ = ["canvas_assets"]
+__all__ = ["InstanceAssets", "instance_assets"]
 
 
-def canvas_assets() -> Mapping[str, dg.AssetsDefinition]:
-    """Build the assets; each step is run by a job of its own, in this order."""
+def instance_assets(
+    keys: InstanceAssets, *, policy: AttemptPolicy, limits: ExportLimits
+) -> Mapping[str, dg.AssetsDefinition]:
+    """Build the assets of one instance; each step is run by a job of its own, in this order."""
     return {
-        "courses": courses(),
-        "course_export": course_export(),
-        "raw_tables": raw_tables(),
-        "course_content_webhook": course_content_webhook(),
+        "courses": courses(keys),
+        "course_export": course_export(keys, policy=policy, limits=limits),
+        "raw_tables": raw_tables(keys),
+        "course_content_webhook": course_content_webhook(keys),
     }

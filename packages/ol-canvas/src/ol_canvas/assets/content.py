@@ -3,28 +3,28 @@
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from ol_core.desired_state import DATA_VERSION_TAG, WANTED_VERSION_TAG, as_version, held_versions, recorded
+from ol_core.desired_state import (
+    DATA_VERSION_TAG,
+    Recorded,
+    WantedVersions,
+    as_version,
+    held_versions,
+    latest_by_partition,
+    recorded,
+)
 from ol_core.failures import OlError, UpstreamMissing
 from ol_core.objects import FileObjectIOManager
 from ol_core.tables import RawTableIOManager
 
-from ol_canvas.assets.keys import (
-    COURSE_CONTENT,
-    COURSE_METADATA,
-    EACH_RUN_MANY_PARTITIONS,
-    GROUP,
-    OWNERS,
-    PARTITIONS,
-    raw,
-)
+from ol_canvas.assets.keys import EACH_RUN_MANY_PARTITIONS, GROUP, OWNERS, InstanceAssets
 from ol_canvas.cartridge import read_cartridge
-from ol_canvas.tables import API_TABLES, COURSE_TABLES, cartridge_rows, metadata_rows, table_schema
+from ol_canvas.tables import API_KINDS, COURSE_KINDS, cartridge_rows, metadata_rows, table_name, table_schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,101 +32,146 @@ if TYPE_CHECKING:
 READER_VERSION = "1"
 """Raise it where the reader's rows change, so that cartridges are read again."""
 
-LAST_TABLE = next(reversed(COURSE_TABLES))
+LAST_KIND = next(reversed(COURSE_KINDS))
 """Recorded last, so that a course counts as done only where all its tables are."""
 
 
-def wanted_raw(instance: dg.DagsterInstance) -> dict[str, str]:
+def wanted_raw(instance: dg.DagsterInstance, keys: InstanceAssets) -> dict[str, str]:
     """Return the version that each course's rows in the raw tables should have."""
-    cartridges = held_versions(instance, COURSE_CONTENT, tag=DATA_VERSION_TAG)
+    cartridges = held_versions(instance, keys.course_content, tag=DATA_VERSION_TAG)
     return {course: f"{version}.{READER_VERSION}" for course, version in cartridges.items()}
 
 
-def raw_tables() -> dg.AssetsDefinition:
-    """Build the raw tables of the courses' content."""
+def raw_tables(keys: InstanceAssets) -> dg.AssetsDefinition:
+    """Build the raw tables of an instance's course content; each is replaced course by course."""
 
     @dg.multi_asset(
-        name="canvas_write_raw_tables",
+        name=keys.name("write_raw_tables"),
         specs=[
             dg.AssetSpec(
-                raw(table),
-                deps=[COURSE_METADATA] if table in API_TABLES else [COURSE_CONTENT],
-                partitions_def=PARTITIONS,
+                keys.raw(kind),
+                deps=[keys.course_metadata if kind in API_KINDS else keys.course_content],
+                partitions_def=keys.partitions,
                 skippable=True,
                 group_name=GROUP,
                 owners=OWNERS,
                 kinds={"iceberg"},
                 description=description,
             )
-            for table, description in COURSE_TABLES.items()
+            for kind, description in COURSE_KINDS.items()
         ],
         backfill_policy=EACH_RUN_MANY_PARTITIONS,
     )
     def raw_table_assets(
         context: dg.AssetExecutionContext,
+        config: WantedVersions,
         io_manager: dg.ResourceParam[FileObjectIOManager],
         raw_table_io_manager: dg.ResourceParam[RawTableIOManager],
-    ) -> Iterator[dg.AssetMaterialization | dg.AssetObservation]:
-        wanted = wanted_raw(context.instance)
+    ) -> Iterator[Recorded]:
+        courses = config.partitions(context)
+        wanted = wanted_raw(context.instance, keys)
         with tempfile.TemporaryDirectory() as folder:
-            spool = _Spool.of(context.instance, io_manager, Path(folder))
-            outcomes = [(course, spool.read(course)) for course in context.partition_keys]
-            read = {course: versions for course, versions in outcomes if not isinstance(versions, OlError)}
-            for table in COURSE_TABLES:
-                held = held_versions(context.instance, raw(table), tag=DATA_VERSION_TAG)
-                moved = [course for course, versions in read.items() if held.get(course) != versions[table]]
-                rows = (spool.rows(course, table) for course in moved)
-                commit = raw_table_io_manager.replace_partitions(table, table_schema(table), moved, rows)
-                context.log.info("%s: %d of %d partitions replaced, %d rows", table, len(moved), len(read), commit.rows)
-                for course in read if table == LAST_TABLE else moved:
-                    tags = {DATA_VERSION_TAG: read[course][table], WANTED_VERSION_TAG: wanted[course]}
-                    yield dg.AssetMaterialization(raw(table), partition=course, metadata=commit.metadata, tags=tags)
-        tried = {course: wanted.get(course, "") for course in context.partition_keys}
-        yield from recorded(raw(LAST_TABLE), tried, outcomes, lambda _course, _versions: [])
+            spool = _Spool.of(context.instance, keys, courses, objects=io_manager, folder=Path(folder))
+            read = {course: spool.read(course) for course in courses}
+            for kind in COURSE_KINDS:
+                replaced = _replaced(context, keys, kind, read=read, spool=spool, tables=raw_table_io_manager)
+                if kind == LAST_KIND:
+                    found = (
+                        (course, one if isinstance(one, OlError) else replaced[course]) for course, one in read.items()
+                    )
+                    asked = {course: wanted.get(course, config.wanted.get(course, "")) for course in courses}
+                    yield from recorded(keys.raw(kind), asked, found, lambda _course, event: [event])
+                else:
+                    yield from replaced.values()
 
     return raw_table_assets
 
 
 @dataclass(frozen=True, slots=True)
 class _Spool:
-    """Rows of many courses on their way into tables: each cartridge is read once, a Parquet file a course and table."""
+    """Rows of many courses on their way into tables: each cartridge is read once, a Parquet file a course and kind."""
 
+    keys: InstanceAssets
+    cartridges: Mapping[str, dg.AssetMaterialization]
+    documents: Mapping[str, dg.AssetMaterialization]
     objects: FileObjectIOManager
-    cartridges: Mapping[str, str]
-    documents: Mapping[str, str]
     folder: Path
 
     @classmethod
-    def of(cls, instance: dg.DagsterInstance, objects: FileObjectIOManager, folder: Path) -> "_Spool":
-        return cls(objects, objects.paths(instance, COURSE_CONTENT), objects.paths(instance, COURSE_METADATA), folder)
+    def of(
+        cls,
+        instance: dg.DagsterInstance,
+        keys: InstanceAssets,
+        courses: Sequence[str],
+        *,
+        objects: FileObjectIOManager,
+        folder: Path,
+    ) -> "_Spool":
+        cartridges = latest_by_partition(instance, keys.course_content, courses)
+        documents = latest_by_partition(instance, keys.course_metadata, courses)
+        return cls(keys, cartridges, documents, objects, folder)
 
     def read(self, course: str) -> dict[str, str] | OlError:
-        """Read a course into files; return the version of its rows for each table."""
+        """Read a course into files; return the version of its rows of each kind."""
         if course not in self.cartridges or course not in self.documents:
-            return UpstreamMissing(f"canvas/course_content holds nothing of course {course}; materialize it first")
+            content = self.keys.course_content.to_user_string()
+            return UpstreamMissing(f"{content} holds nothing of course {course}; materialize it first")
         try:
-            with self.objects.open(self.documents[course]) as stream:
+            with self.objects.open(_path(self.documents[course])) as stream:
                 document: dict[str, Any] = json.load(stream)
-            with self.objects.open(self.cartridges[course]) as stream:
+            with self.objects.open(_path(self.cartridges[course])) as stream:
                 cartridge = read_cartridge(stream, name=course, course_id=course)
         except OlError as error:
             return error
         rows = {**metadata_rows(document), **cartridge_rows(cartridge)}
-        return {table: self._write(course, table, some) for table, some in rows.items()}
+        return {kind: self._write(course, kind, some) for kind, some in rows.items()}
 
-    def rows(self, course: str, table: str) -> "pa.Table":
-        """Give a course's rows of one table."""
+    def rows(self, course: str, kind: str) -> "pa.Table":
+        """Give a course's rows of one kind."""
         import pyarrow.parquet as pq
 
-        return pq.read_table(self._file(course, table))
+        return pq.read_table(self._file(course, kind))
 
-    def _write(self, course: str, table: str, rows: list[dict[str, Any]]) -> str:
+    def _write(self, course: str, kind: str, rows: list[dict[str, Any]]) -> str:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        file = self._file(course, table)
-        pq.write_table(pa.Table.from_pylist(rows, schema=table_schema(table)), file)
+        file = self._file(course, kind)
+        pq.write_table(pa.Table.from_pylist(rows, schema=table_schema(kind)), file)
         return as_version(hashlib.sha256(file.read_bytes()).hexdigest())
 
-    def _file(self, course: str, table: str) -> Path:
-        return self.folder / f"{course}.{table}.parquet"
+    def _file(self, course: str, kind: str) -> Path:
+        return self.folder / f"{as_version(course)}.{kind}.parquet"
+
+
+def _path(event: dg.AssetMaterialization) -> str:
+    return str(event.metadata["path"].value)
+
+
+def _replaced(  # noqa: PLR0913 - where rows come from, and where they go
+    context: dg.AssetExecutionContext,
+    keys: InstanceAssets,
+    kind: str,
+    *,
+    read: Mapping[str, Mapping[str, str] | OlError],
+    spool: _Spool,
+    tables: RawTableIOManager,
+) -> dict[str, dg.AssetMaterialization]:
+    """Replace the rows of courses that moved; return the events of those, and of all that were read for the last."""
+    versions = {course: one[kind] for course, one in read.items() if not isinstance(one, OlError)}
+    held = held_versions(context.instance, keys.raw(kind), tag=DATA_VERSION_TAG, partitions=list(versions))
+    moved = [course for course, version in versions.items() if held.get(course) != version]
+    rows = (spool.rows(course, kind) for course in moved)
+    commit = tables.replace_partitions(table_name(keys.instance, kind), table_schema(kind), moved, rows)
+    context.log.info("%s: %d of %d replaced, %d rows", commit.table, len(moved), len(read), commit.rows)
+    told = list(versions) if kind == LAST_KIND else moved
+    whole = told[-1:]  # the newest event describes the table; the schema in every one of them would cost more than it
+    return {
+        course: dg.AssetMaterialization(
+            keys.raw(kind),
+            partition=course,
+            metadata=commit.metadata if course in whole else {"snapshot_id": str(commit.snapshot_id)},
+            tags={DATA_VERSION_TAG: versions[course]},
+        )
+        for course in told
+    }

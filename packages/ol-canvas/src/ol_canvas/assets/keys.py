@@ -1,26 +1,53 @@
-"""Keys and partitions of the Canvas assets: the one place that spells them."""
+"""Keys, names and partitions of an instance's assets: the one place that spells them."""
+
+from dataclasses import dataclass
 
 import dagster as dg
 from ol_core.environment import RAW_NAMESPACE
 
-from ol_canvas.tables import COURSES
+from ol_canvas.tables import COURSES, table_name
 
 GROUP = "canvas"
 OWNERS = ["team:data-platform"]
 EACH_RUN_MANY_PARTITIONS = dg.BackfillPolicy.single_run()
 """A run costs seconds, so one run works through all partitions that are asked for together."""
 
-PARTITIONS = dg.DynamicPartitionsDefinition(name="canvas_courses")
-"""A partition a course; the key is the course's Canvas id."""
 
-COURSE_CONTENT = dg.AssetKey(["canvas", "course_content"])
-COURSE_METADATA = dg.AssetKey(["canvas", "course_metadata"])
-WEBHOOK = dg.AssetKey(["canvas", "course_content_webhook"])
+@dataclass(frozen=True, slots=True)
+class InstanceAssets:
+    """What one instance's assets are called."""
 
+    instance: str
 
-def raw(table: str) -> dg.AssetKey:
-    """Return the key of a raw table."""
-    return dg.AssetKey([RAW_NAMESPACE, table])
+    @property
+    def partitions(self) -> dg.DynamicPartitionsDefinition:
+        """A partition a course; the key is the course's Canvas id."""
+        return dg.DynamicPartitionsDefinition(name=self.name("courses"))
 
+    @property
+    def courses(self) -> dg.AssetKey:
+        """The raw table of courses."""
+        return self.raw(COURSES)
 
-COURSES_TABLE = raw(COURSES)
+    @property
+    def course_content(self) -> dg.AssetKey:
+        """The courses' cartridges."""
+        return dg.AssetKey([self.instance, "course_content"])
+
+    @property
+    def course_metadata(self) -> dg.AssetKey:
+        """What the API says of the courses, beside the cartridges."""
+        return dg.AssetKey([self.instance, "course_metadata"])
+
+    @property
+    def webhook(self) -> dg.AssetKey:
+        """The deliveries to the webhook's receiver."""
+        return dg.AssetKey([self.instance, "course_content_webhook"])
+
+    def raw(self, kind: str) -> dg.AssetKey:
+        """The raw table of one kind."""
+        return dg.AssetKey([RAW_NAMESPACE, table_name(self.instance, kind)])
+
+    def name(self, step: str) -> str:
+        """Name of a job, an op or a sensor."""
+        return f"{self.instance}_{step}"

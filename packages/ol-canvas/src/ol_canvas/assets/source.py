@@ -1,67 +1,179 @@
-"""What is read from Canvas: its courses, and each course's cartridge with its metadata."""
+"""What is read from the instance: its courses, and each course's cartridge with its metadata."""
 
 import json
 import tempfile
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from ol_core.desired_state import WANTED_VERSION_TAG, as_version, recorded
+from ol_core.desired_state import (
+    WANTED_VERSION_TAG,
+    AttemptPolicy,
+    Recorded,
+    WantedVersions,
+    as_version,
+    behind,
+    recorded,
+    submitted,
+    unfinished_submissions,
+    wanted_since,
+)
+from ol_core.exports import ExportLimits
 from ol_core.failures import OlError
 from ol_core.objects import FileObject, FileObjectIOManager, materialization, object_key
 from ol_core.tables import RawTableIOManager
 
-from ol_canvas.assets.keys import (
-    COURSE_CONTENT,
-    COURSE_METADATA,
-    COURSES_TABLE,
-    EACH_RUN_MANY_PARTITIONS,
-    GROUP,
-    OWNERS,
-    PARTITIONS,
-)
+from ol_canvas.assets.keys import EACH_RUN_MANY_PARTITIONS, GROUP, OWNERS, InstanceAssets
 from ol_canvas.cartridge import Cartridge, content_version, read_cartridge
 from ol_canvas.resources import CanvasApiClientFactory
-from ol_canvas.tables import COURSE_TABLES, courses_table, table_schema
+from ol_canvas.tables import COURSE_KINDS, courses_table, table_name, table_schema
 
 if TYPE_CHECKING:
-    from ol_canvas.client import CanvasClient, CourseMetadata
-
-_DEADLINE_SECONDS = 70 * 60
-_IN_FLIGHT = 4
+    from ol_canvas.client import CanvasClient, CanvasExport
 
 
-def courses() -> dg.AssetsDefinition:
+def courses(keys: InstanceAssets) -> dg.AssetsDefinition:
     """Build the asset that holds the account's courses."""
 
     @dg.asset(
-        key=COURSES_TABLE,
+        key=keys.courses,
         group_name=GROUP,
         owners=OWNERS,
         kinds={"canvas", "iceberg"},
         io_manager_key="raw_table_io_manager",
-        description="One row a course of the Canvas account, as its API lists them.",
+        description=f"One row a course of the account of {keys.instance}, as its API lists them.",
     )
     def courses_asset(
         canvas_api: CanvasApiClientFactory, raw_table_io_manager: dg.ResourceParam[RawTableIOManager]
     ) -> dg.MaterializeResult[Any]:
-        from ol_canvas.sweep import list_courses, list_digest
+        from ol_canvas.sweep import list_version
 
-        with canvas_api.client() as client:
-            found = list_courses(client, canvas_api.account_id)
-        for table in COURSE_TABLES:  # the models read every table, also where no course has been exported yet
-            raw_table_io_manager.ensure(table, table_schema(table))
+        with canvas_api.client(keys.instance) as client:
+            found = list(client.courses())
+        version = list_version(found)
+        for kind in COURSE_KINDS:  # the models read every table, also where no course has been exported yet
+            raw_table_io_manager.ensure(table_name(keys.instance, kind), table_schema(kind))
         return dg.MaterializeResult(
             value=courses_table(found),
             metadata={"courses": len(found)},
-            data_version=dg.DataVersion(list_digest(found)),
-            tags={WANTED_VERSION_TAG: list_digest(found)},
+            data_version=dg.DataVersion(version),
+            tags={WANTED_VERSION_TAG: version},
         )
 
     return courses_asset
+
+
+def course_export(keys: InstanceAssets, *, policy: AttemptPolicy, limits: ExportLimits) -> dg.AssetsDefinition:
+    """Build the assets that export courses and keep their cartridges and metadata."""
+
+    @dg.multi_asset(
+        name=keys.name("export_courses"),
+        specs=[
+            _spec(
+                keys,
+                keys.course_content,
+                kind="file",
+                description=(
+                    f"The exported common cartridge of each course of {keys.instance}, under the version of its "
+                    "content: an export that only differs in dates or in the order of members is the same version."
+                ),
+            ),
+            _spec(
+                keys,
+                keys.course_metadata,
+                kind="json",
+                description="Files, pages, assignments and modules of each course, beside its cartridge.",
+            ),
+        ],
+        backfill_policy=EACH_RUN_MANY_PARTITIONS,
+    )
+    def course_export_assets(
+        context: dg.AssetExecutionContext,
+        config: WantedVersions,
+        canvas_api: CanvasApiClientFactory,
+        io_manager: dg.ResourceParam[FileObjectIOManager],
+    ) -> Iterator[Recorded]:
+        courses = config.partitions(context)
+        instance, key = context.instance, keys.course_content
+        with canvas_api.client(keys.instance) as client, tempfile.TemporaryDirectory() as folder:
+            documents = _documents(client, courses, Path(folder))
+            unreadable = [(course, error) for course, error in documents.items() if isinstance(error, OlError)]
+            read = {course: one for course, one in documents.items() if isinstance(one, _Document)}
+            context.log.info("the metadata of %d of %d courses is read", len(read), len(courses))
+            current = {course: one.version for course, one in read.items()}
+            due = behind(instance, key, current, policy) if config.wanted else current
+            exports = client.export_courses(
+                {course: current[course] for course in due},
+                Path(folder),
+                limits=limits,
+                resume=unfinished_submissions(instance, key, due, max_age_seconds=limits.deadline_seconds),
+                wanted_since=wanted_since(instance, context.run, current),
+                on_submitted=lambda some: instance.report_runless_asset_event(
+                    submitted(key, some, run_id=context.run.run_id)
+                ),
+            )
+            stored = (
+                (course, _stored(keys, io_manager, course, document=read[course].path, export=export))
+                for course, export in exports
+            )
+            yield from recorded(
+                key,
+                {**dict.fromkeys(courses, ""), **config.wanted, **current},
+                chain(unreadable, stored),
+                lambda course, export: [
+                    materialization(keys.course_metadata, course, export.metadata, tags={}, **export.counts),
+                    materialization(keys.course_content, course, export.cartridge, tags={}, **export.content),
+                ],
+            )
+
+    return course_export_assets
+
+
+def _spec(keys: InstanceAssets, key: dg.AssetKey, *, kind: str, description: str) -> dg.AssetSpec:
+    return dg.AssetSpec(
+        key,
+        deps=[keys.courses],
+        partitions_def=keys.partitions,
+        skippable=True,
+        group_name=GROUP,
+        owners=OWNERS,
+        kinds={"canvas", kind},
+        description=description,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Document:
+    """What the API says of a course, in a file.
+
+    Attributes:
+        version: Digest of it.
+        path: The JSON document.
+    """
+
+    version: str
+    path: Path
+
+
+def _documents(client: "CanvasClient", courses: Sequence[str], folder: Path) -> Mapping[str, _Document | OlError]:
+    """Read each course's metadata into a file: it goes beside the cartridge, and must not be newer than that."""
+    from ol_canvas.client.canvas import COURSES_AT_A_TIME
+
+    def read(course: str) -> _Document | OlError:
+        try:
+            metadata = client.course_metadata(course)
+        except OlError as error:
+            return error
+        path = folder / f"{as_version(course)}.metadata.json"
+        path.write_text(json.dumps(metadata.to_json(), indent=1, sort_keys=True), encoding="utf-8")
+        return _Document(as_version(metadata.digest), path)
+
+    with ThreadPoolExecutor(COURSES_AT_A_TIME) as pool:
+        return dict(zip(courses, pool.map(read, courses), strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,117 +181,54 @@ class _Export:
     """A course's cartridge and its metadata, stored under one version.
 
     Attributes:
-        wanted: Digest of the metadata that this export was made for.
         cartridge: The `.imscc`.
         metadata: The JSON document beside it.
         content: What is in the cartridge.
         counts: What is in the metadata.
     """
 
-    wanted: str
     cartridge: FileObject
     metadata: FileObject
-    content: dict[str, int | str | None]
-    counts: dict[str, int]
+    content: Mapping[str, int | str | None]
+    counts: Mapping[str, int]
 
 
-def course_export() -> dg.AssetsDefinition:
-    """Build the assets that export courses and keep their cartridges and metadata."""
-
-    @dg.multi_asset(
-        name="canvas_export_courses",
-        specs=[
-            dg.AssetSpec(
-                key,
-                deps=[COURSES_TABLE],
-                partitions_def=PARTITIONS,
-                skippable=True,
-                group_name=GROUP,
-                owners=OWNERS,
-                kinds={"canvas", kind},
-                description=description,
-            )
-            for key, kind, description in [
-                (
-                    COURSE_CONTENT,
-                    "file",
-                    "The exported common cartridge of each course, under the version of its content.",
-                ),
-                (
-                    COURSE_METADATA,
-                    "json",
-                    "Files, pages, assignments and modules of each course, beside its cartridge.",
-                ),
-            ]
-        ],
-        backfill_policy=EACH_RUN_MANY_PARTITIONS,
-    )
-    def course_export_assets(
-        context: dg.AssetExecutionContext,
-        canvas_api: CanvasApiClientFactory,
-        io_manager: dg.ResourceParam[FileObjectIOManager],
-    ) -> Iterator[dg.AssetMaterialization | dg.AssetObservation]:
-        courses = list(context.partition_keys)
-        with (
-            canvas_api.client() as client,
-            tempfile.TemporaryDirectory() as folder,
-            ThreadPoolExecutor(_IN_FLIGHT) as pool,
-        ):
-            wanted = dict.fromkeys(courses, "")  # each becomes known with the course's metadata
-            exporter = _Exporter(client, io_manager, Path(folder), wanted)
-            exports = {pool.submit(exporter.export, course): course for course in courses}
-            yield from recorded(
-                COURSE_CONTENT,
-                wanted,
-                ((exports[done], done.result()) for done in as_completed(exports)),
-                _events,
-            )
-
-    return course_export_assets
+def _stored(
+    keys: InstanceAssets,
+    objects: FileObjectIOManager,
+    course: str,
+    *,
+    document: Path,
+    export: "CanvasExport | OlError",
+) -> _Export | OlError:
+    """Keep a cartridge; return what became of it, so that no cartridge costs the others theirs."""
+    if isinstance(export, OlError):
+        return export
+    try:
+        return _put(keys, objects, course, document=document, cartridge=export.path)
+    except OlError as error:
+        return error
+    finally:
+        export.path.unlink(missing_ok=True)
+        document.unlink()
 
 
-def _events(course: str, export: _Export) -> list[dg.AssetMaterialization]:
-    tags = {WANTED_VERSION_TAG: export.wanted}
-    return [
-        materialization(COURSE_METADATA, course, export.metadata, tags=tags, **export.counts),
-        materialization(COURSE_CONTENT, course, export.cartridge, tags=tags, **export.content),
+def _put(
+    keys: InstanceAssets, objects: FileObjectIOManager, course: str, *, document: Path, cartridge: Path
+) -> _Export:
+    """Keep a cartridge and its metadata under their content's version, or in quarantine where it cannot be read."""
+    try:
+        content = read_cartridge(cartridge, name=course, course_id=course)
+    except OlError as error:
+        raise objects.quarantine(cartridge, asset_key=keys.course_content, partition=course, error=error) from error
+    metadata: dict[str, Any] = json.loads(document.read_text(encoding="utf-8"))
+    version = as_version(content_version(content.content_digest, published=_published(metadata), metadata=metadata))
+    kept = [
+        objects.put(file, key=object_key(keys.course_content, course, version, suffix), version=version)
+        for file, suffix in ((cartridge, ".imscc"), (document, ".metadata.json"))
     ]
-
-
-@dataclass(frozen=True, slots=True)
-class _Exporter:
-    client: "CanvasClient"
-    objects: FileObjectIOManager
-    folder: Path
-    wanted: dict[str, str]
-
-    def export(self, course: str) -> _Export | OlError:
-        destination = self.folder / f"{course}.imscc"
-        try:
-            metadata = self.client.course_metadata(course)
-            self.wanted[course] = as_version(metadata.digest)
-            self.client.export_course(course, destination, deadline_seconds=_DEADLINE_SECONDS)
-            return self._stored(course, destination, metadata)
-        except OlError as error:
-            return error
-        finally:
-            destination.unlink(missing_ok=True)
-
-    def _stored(self, course: str, cartridge: Path, metadata: "CourseMetadata") -> _Export:
-        try:
-            content = read_cartridge(cartridge, name=course, course_id=course)
-        except OlError as error:
-            raise self.objects.quarantine(cartridge, asset_key=COURSE_CONTENT, partition=course, error=error) from error
-        document = metadata.to_json()
-        version = as_version(content_version(content.content_digest, published=_published(metadata), metadata=document))
-        beside = self.folder / f"{course}.metadata.json"
-        beside.write_text(json.dumps(document, indent=1, sort_keys=True), encoding="utf-8")
-        kept = [
-            self.objects.put(file, key=object_key(COURSE_CONTENT, course, version, suffix), version=version)
-            for file, suffix in ((cartridge, ".imscc"), (beside, ".metadata.json"))
-        ]
-        counts = {kind: len(document[kind]) for kind in ("files", "pages", "assignments", "modules")}
-        return _Export(self.wanted[course], kept[0], kept[1], content=_summary(content), counts=counts)
+    counts = {kind: len(metadata[kind]) for kind in ("files", "pages", "assignments", "modules")}
+    return _Export(kept[0], kept[1], content=_summary(content), counts=counts)
 
 
 def _summary(content: Cartridge) -> dict[str, int | str | None]:
@@ -193,10 +242,12 @@ def _summary(content: Cartridge) -> dict[str, int | str | None]:
     }
 
 
-def _published(metadata: "CourseMetadata") -> set[str]:
+def _published(metadata: Mapping[str, Any]) -> set[str]:
+    items = [item for module in metadata["modules"] for item in module["items"]]
+    kinds = {"page": metadata["pages"], "assignment": metadata["assignments"], "module": metadata["modules"]}
     return {
-        *(f"page:{page.page_id}" for page in metadata.pages if page.published),
-        *(f"assignment:{one.assignment_id}" for one in metadata.assignments if one.published),
-        *(f"module:{module.module_id}" for module in metadata.modules if module.published),
-        *(f"item:{item.item_id}" for module in metadata.modules for item in module.items if item.published),
+        f"{kind}:{one[f'{kind}_id']}"
+        for kind, some in {**kinds, "item": items}.items()
+        for one in some
+        if one["published"]
     }

@@ -1,17 +1,18 @@
-"""The requests: courses, what is in them, and their exports.
+"""The requests: courses and what is in them; exports are in `exports`.
 
 Sources: Canvas LMS REST API documentation (developerdocs.instructure.com), and canvas-lms for what it leaves out:
-states of content exports, throttling, and which status a hidden tool answers.
+throttling, and which status a hidden tool answers.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Self
-from urllib.parse import quote
+from typing import Any, Self
 
 import httpx
-from ol_core.failures import PermanentFailure, TransientFailure
+from ol_core.exports import Clock, ExportLimits, Submission, export_all
+from ol_core.failures import OlError, PermanentFailure
 from ol_core.http import (
     BearerAuth,
     HttpClient,
@@ -20,12 +21,11 @@ from ol_core.http import (
     Runtime,
     failure,
     link_pages,
-    poll_delays,
-    read_json,
     validated,
 )
-from pydantic import BaseModel, Field, TypeAdapter
+from pydantic import TypeAdapter
 
+from ol_canvas.client.exports import CourseExports, part_of_path
 from ol_canvas.client.records import (
     CanvasAssignment,
     CanvasCourse,
@@ -36,6 +36,9 @@ from ol_canvas.client.records import (
     CourseMetadata,
 )
 
+COURSES_AT_A_TIME = 4
+"""Courses to read at once: Canvas charges each parallel request up front, and hardly ever throttles a few."""
+
 _PER_PAGE = 100
 _RESERVE = 100.0
 """Quota below which requests wait; a full one is 600."""
@@ -43,17 +46,6 @@ _OUTFLOW_PER_SECOND = 10.0
 """What Canvas gives back to the quota."""
 
 
-class _Attachment(BaseModel):
-    url: str = ""
-
-
-class _ContentExport(BaseModel):
-    id: Annotated[str, Field(coerce_numbers_to_str=True)]
-    workflow_state: str | None = None
-    attachment: _Attachment | None = None
-
-
-_EXPORT = TypeAdapter(_ContentExport)
 _COURSES = TypeAdapter(tuple[CanvasCourse, ...])
 _FILES = TypeAdapter(tuple[CanvasFile, ...])
 _PAGES = TypeAdapter(tuple[CanvasPage, ...])
@@ -62,24 +54,26 @@ _MODULES = TypeAdapter(tuple[CanvasModule, ...])
 
 
 class CanvasClient:
-    """Reads one Canvas; safe to share between threads. Its requests slow down where Canvas says that quota runs out."""
+    """Reads one account of a Canvas; safe to share between threads.
 
-    def __init__(
+    Requests slow down where Canvas says that its quota runs out.
+    """
+
+    def __init__(  # noqa: PLR0913 - an address, a login, an account, and what tests replace
         self,
         base_url: str,
         access_token: str,
         *,
+        account_id: int | str,
+        policy: HttpPolicy | None = None,
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._sleep, self._clock = sleep, clock
-        self._http = HttpClient(
-            base_url,
-            auth=BearerAuth(access_token),
-            policy=HttpPolicy(pace=_pause_seconds),
-            runtime=Runtime(transport, sleep, clock),
-        )
+        self._account_id = account_id
+        self._runtime = Runtime(transport, sleep, clock)
+        paced = replace(policy or HttpPolicy(), pace=_pause_seconds)
+        self._http = HttpClient(base_url, auth=BearerAuth(access_token), policy=paced, runtime=self._runtime)
 
     def close(self) -> None:
         """Close all connections."""
@@ -91,18 +85,17 @@ class CanvasClient:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def courses(self, account_id: int | str) -> Iterator[CanvasCourse]:
-        """Yield the courses of an account, each once.
+    def courses(self) -> Iterator[CanvasCourse]:
+        """Yield the courses of the account, each once.
 
         Raises:
             OlError: the list cannot be read to its end.
         """
         seen: set[str] = set()
-        first = self._http.request(
-            "GET", f"api/v1/accounts/{_part(account_id)}/courses", params={"per_page": _PER_PAGE}
-        )
+        url = f"api/v1/accounts/{part_of_path(self._account_id)}/courses"
+        first = self._http.request("GET", url, params={"per_page": _PER_PAGE})
         for records in link_pages(self._http, first):
-            for course in validated(_COURSES, records, source=f"courses of Canvas account {account_id}"):
+            for course in validated(_COURSES, records, source=f"courses of Canvas account {self._account_id}"):
                 if course.course_id not in seen:  # a list that changes while it is paged repeats some
                     seen.add(course.course_id)
                     yield course
@@ -141,7 +134,7 @@ class CanvasClient:
         if include:
             params["include[]"] = include
         first = self._http.request(
-            "GET", f"api/v1/courses/{_part(course_id)}/{what}", params=params, accept=(401, 403, 404)
+            "GET", f"api/v1/courses/{part_of_path(course_id)}/{what}", params=params, accept=(401, 403, 404)
         )
         if first.is_success:
             return [record for records in link_pages(self._http, first) for record in records]
@@ -154,59 +147,36 @@ class CanvasClient:
         """Return a module's items; Canvas leaves them out of modules that have many."""
         if module.get("items") is not None:
             return list(module["items"])
-        url = module.get("items_url") or f"api/v1/courses/{_part(course_id)}/modules/{_part(module.get('id'))}/items"
+        url = (
+            module.get("items_url")
+            or f"api/v1/courses/{part_of_path(course_id)}/modules/{part_of_path(module.get('id'))}/items"
+        )
         first = self._http.request("GET", str(url), params={"per_page": _PER_PAGE})
         return [record for records in link_pages(self._http, first) for record in records]
 
-    def export_course(self, course_id: str, destination: Path, *, deadline_seconds: float) -> CanvasExport:
-        """Export a course as a common cartridge: submit, wait, download. No one is notified by e-mail.
+    def export_courses(  # noqa: PLR0913 - what to export, how, and what is known of it
+        self,
+        versions: Mapping[str, str],
+        directory: Path,
+        *,
+        limits: ExportLimits,
+        resume: Mapping[str, Submission] = {},
+        wanted_since: Mapping[str, float] = {},
+        on_submitted: Callable[[Sequence[Submission]], None] = lambda _: None,
+    ) -> Iterator[tuple[str, CanvasExport | OlError]]:
+        """Export courses as common cartridges; give what became of each as it finishes, and every course once.
 
         Args:
-            course_id: Id of the course.
-            destination: File to write; it appears when it is complete.
-            deadline_seconds: How long to wait for Canvas to finish the export.
-
-        Raises:
-            PermanentFailure: the export failed, was deleted, or has no file.
-            TransientFailure: it did not finish in time, or Canvas did not answer.
+            versions: Courses, and the version that each has now.
+            directory: Where cartridges are written; the caller may move or remove each once it has it.
+            limits: Exports in flight, and how long each may take.
+            resume: Exports that were submitted before; see `ol_core.exports.export_all`.
+            wanted_since: Since when a course has had its version, in unix seconds; see `CourseExports`.
+            on_submitted: Called with each batch that Canvas accepted, before it is waited for.
         """
-        exports = f"api/v1/courses/{_part(course_id)}/content_exports"
-        wanted = {"export_type": "common_cartridge", "skip_notifications": True}
-        export = read_json(self._http.request("POST", exports, json=wanted), _EXPORT)
-        url = self._wait_for_file(
-            exports,
-            export,
-            source=f"export {export.id} of Canvas course {course_id}",
-            deadline_seconds=deadline_seconds,
-        )
-        download = self._http.download(url, destination)
-        return CanvasExport(course_id, export.id, destination, download.size_bytes, download.sha256)
-
-    def _wait_for_file(self, exports: str, export: _ContentExport, *, source: str, deadline_seconds: float) -> str:
-        """Return the URL of the finished export's file. Every state that is not known to be an end is waited for."""
-        deadline, asked, state = self._clock() + deadline_seconds, 0.0, export.workflow_state
-        for delay in poll_delays():
-            match state:
-                case "exported" | "exported_for_course_copy":
-                    if export.attachment is not None and export.attachment.url:
-                        return export.attachment.url
-                    raise PermanentFailure(f"{source} is {state} without a file; it expired or was lost, export again")
-                case "failed" | "deleted":
-                    raise PermanentFailure(f"{source} is {state}; look at the course's content exports in Canvas")
-            left = deadline - self._clock()
-            if left <= 0:
-                raise TransientFailure(f"{source} is still {state} after {deadline_seconds:.0f} s")
-            self._sleep(min(max(delay, asked), left))
-            try:
-                export = read_json(self._http.request("GET", f"{exports}/{_part(export.id)}"), _EXPORT)
-                state, asked = export.workflow_state, 0.0
-            except TransientFailure as error:  # the export goes on; only the deadline ends the wait
-                state, asked = f"unknown ({error})", error.retry_after_seconds or 0.0
-        raise AssertionError("poll_delays never ends")
-
-
-def _part(value: object) -> str:
-    return quote(str(value), safe="")
+        clock = Clock(self._runtime.sleep, self._runtime.clock)
+        source = CourseExports(self._http, directory, wanted_since=wanted_since)
+        return export_all(source, versions, limits=limits, resume=resume, on_submitted=on_submitted, clock=clock)
 
 
 def _pause_seconds(response: httpx.Response) -> float:

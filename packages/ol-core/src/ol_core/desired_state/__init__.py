@@ -22,7 +22,6 @@ from ol_core.desired_state.outcomes import (
     outcomes,
     succeeded,
 )
-from ol_core.desired_state.ranges import contiguous_ranges, run_requests
 from ol_core.desired_state.recording import Recorded, recorded
 from ol_core.desired_state.requests import (
     MAX_ATTEMPTS,
@@ -31,14 +30,15 @@ from ol_core.desired_state.requests import (
     AttemptPolicy,
     Decision,
     Step,
-    asked,
     WantedVersions,
+    asked,
     behind,
     changed,
     decide,
     in_flight,
     in_order,
     settle,
+    wanted_since,
 )
 from ol_core.desired_state.submissions import submitted, unfinished_submissions
 
@@ -61,20 +61,19 @@ __all__ = [
     "attempts_reset",
     "behind",
     "changed",
-    "contiguous_ranges",
     "decide",
     "failed_attempt",
     "failure_reasons",
     "held_versions",
     "in_flight",
     "in_order",
-    "outcome_event",
     "latest_by_partition",
+    "outcome_event",
     "outcomes",
     "recorded",
-    "run_requests",
     "settle",
     "submitted",
     "succeeded",
     "unfinished_submissions",
+    "wanted_since",
 ]

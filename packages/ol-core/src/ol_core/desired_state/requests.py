@@ -153,12 +153,19 @@ class Step:
         op_name: Its op that takes `WantedVersions`; "" where the asset has no partitions.
         asset_key: The asset under which attempts stand.
         at_once: How many partitions the op works on at the same time: so many may have killed a worker.
+        makes: All partitioned assets that the job makes, where it makes more than `asset_key`.
     """
 
     job_name: str
     asset_key: dg.AssetKey
     op_name: str = ""
     at_once: int = 1
+    makes: Sequence[dg.AssetKey] = ()
+
+    @property
+    def assets(self) -> Sequence[dg.AssetKey]:
+        """All assets that the job makes."""
+        return self.makes or (self.asset_key,)
 
     def run_request(self, wanted: Mapping[str, str]) -> dg.RunRequest:
         """Return the request of one run for all of `wanted`."""
@@ -182,12 +189,14 @@ class Decision:
         requested: What the run is asked for.
         waiting: What is behind and has attempts left, but is not requested now.
         reason: Why nothing is requested, in words; empty where something is.
+        at_rest: Whether no run of the step is unfinished or requested.
     """
 
     requests: Sequence[dg.RunRequest] = ()
     requested: Mapping[str, str] = field(default_factory=dict)
     waiting: Mapping[str, str] = field(default_factory=dict)
     reason: str = ""
+    at_rest: bool = True
 
 
 def decide(
@@ -208,23 +217,29 @@ def decide(
         live: Partitions that may be requested: those of the definition that are not retired; None for all.
     """
     if in_flight(instance, step.job_name):
-        return Decision(waiting=dict(wanted), reason=f"{step.job_name} is running")
+        return Decision(waiting=dict(wanted), reason=f"{step.job_name} is running", at_rest=False)
     asked_for = {**settle(instance, step), **wanted}
     may = {one: version for one, version in asked_for.items() if live is None or one in live}
     candidates = behind(instance, step.asset_key, may, policy)
     versions = {one: may[one] for one in candidates}
     if not candidates:
         return Decision(reason=f"{step.job_name}: nothing is behind")
-    resting = _outage_until(instance, step.job_name, policy) - time.time()
-    if resting > 0:
+    forgiven = {one for one, outcome in candidates.items() if outcome is not None and outcome.ending == "r"}
+    now, resting_until = time.time(), _outage_until(instance, step.job_name, policy)
+    if now < resting_until and not forgiven:
+        resting = resting_until - now
         return Decision(waiting=versions, reason=f"{step.job_name} waits {resting:.0f} s: its source was down")
-    due = [one for one, outcome in candidates.items() if policy.due_at(outcome, versions[one]) <= time.time()]
+    due = [
+        one
+        for one, outcome in candidates.items()
+        if one in forgiven or max(resting_until, policy.due_at(outcome, versions[one])) <= now
+    ]
     due.sort(key=lambda one: _attempts(candidates[one], versions[one]))  # first what never failed
     batch = {partition: versions[partition] for partition in due[: policy.batch_size]}
     waiting = {partition: version for partition, version in versions.items() if partition not in batch}
     if not batch:
         return Decision(waiting=waiting, reason=f"{step.job_name}: {len(waiting)} wait before they are tried again")
-    return Decision(requests=[step.run_request(batch)], requested=batch, waiting=waiting)
+    return Decision(requests=[step.run_request(batch)], requested=batch, waiting=waiting, at_rest=False)
 
 
 def _attempts(outcome: Outcome | None, version: str) -> int:
@@ -311,6 +326,31 @@ def asked(run: dg.DagsterRun) -> dict[str, str]:
         return {"": run.tags[WANTED_VERSION_TAG]}
     ops: dict[str, Any] = run.run_config.get("ops", {})  # type: ignore[assignment]  # JSON
     return next((dict(op["config"]["wanted"]) for op in ops.values() if op.get("config", {}).get("wanted")), {})
+
+
+def wanted_since(instance: dg.DagsterInstance, run: dg.DagsterRun, wanted: Mapping[str, str]) -> dict[str, float]:
+    """Return since when runs of this job have been requested for these versions, and for no other in between.
+
+    A version that was wanted then and still is was there all the time, so whatever was made in between is of it.
+
+    Args:
+        instance: Where runs are recorded.
+        run: The run that asks.
+        wanted: Partitions, and the version that each has now.
+
+    Returns:
+        Unix seconds, of partitions whose version stands in the run's own configuration.
+    """
+    since: dict[str, float] = {}
+    others: set[str] = set()
+    for record in instance.get_run_records(dg.RunsFilter(job_name=run.job_name), limit=_RUNS):
+        for partition, version in asked(record.dagster_run).items():
+            if version != wanted.get(partition):
+                others.add(partition)
+            elif partition not in others:
+                since[partition] = record.create_timestamp.timestamp()
+    mine = asked(run)
+    return {partition: at for partition, at in since.items() if mine.get(partition) == wanted[partition]}
 
 
 def _blamed(run_id: str, trace: _Trace, at_once: int) -> list[str]:

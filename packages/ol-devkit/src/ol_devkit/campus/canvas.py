@@ -39,6 +39,7 @@ ROUTES = (
     ("GET", "/v1/courses/{course_id}/content_exports", "exports"),
     ("GET", "/v1/courses/{course_id}/content_exports/{id}", "export"),
     ("GET", "/v1/progress/{id}", "progress"),
+    ("GET", "/v1/users/{id}", "user"),
 )
 """Method, path in the notation of Canvas's API documentation, and the method of `CanvasApi` that answers."""
 
@@ -255,6 +256,12 @@ class CanvasApi:
         job = self._job(request, self.content_exports.jobs)
         await self.content_exports.poll(job)
         return self._json(request, self.content_exports.progress(job))
+
+    async def user(self, request: Request) -> Response:
+        """The user whose token it is; the campus knows no other."""
+        if request.path_params["id"] not in {"self", str(canvas_json.USER_ID)}:
+            raise Refusal(404, {"errors": [{"message": NOT_FOUND}]})
+        return self._json(request, {"id": canvas_json.USER_ID, "name": "Campus"})
 
     def _job(self, request: Request, jobs: Sequence[ContentExport]) -> ContentExport:
         for job in jobs:

@@ -5,8 +5,8 @@ Source: canvas-lms app/models/content_export.rb, lib/api/v1/content_export.rb, l
 
 import asyncio
 import zipfile
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
@@ -38,6 +38,7 @@ class ContentExport:
     polls: int = 0
     done: Revision | None = None
     size_bytes: int = 0
+    created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
 class CanvasExports:
@@ -79,7 +80,7 @@ class CanvasExports:
         has_file = job.done is not None and job.course.identity.id not in self._state.behaviour.canvas_no_attachment
         return {
             "id": job.id,
-            "created_at": (FIRST_EXPORT + timedelta(minutes=job.id)).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "created_at": job.created_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
             "export_type": job.export_type,
             "progress_url": f"{self._state.base_url}/canvas/api/v1/progress/{job.id}",
             "user_id": canvas_json.USER_ID,
