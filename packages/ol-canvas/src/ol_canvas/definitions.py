@@ -1,22 +1,18 @@
 """The `canvas` code location: every Canvas instance of the environment."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import dagster as dg
-from ol_core.desired_state import NO_RUN_RETRIES, AttemptPolicy
+from ol_core.desired_state import AttemptPolicy
 from ol_core.environment import CanvasInstance, Environment, load_environment
 from ol_core.exports import ExportLimits
+from ol_core.jobs import LARGE, SMALL, asset_job
 from ol_core.resources import shared_resources
 
 from ol_canvas.assets import InstanceAssets, instance_assets
 from ol_canvas.resources import canvas_api
-from ol_canvas.sensors import follow_sensor, sweep_sensor
-
-_WHAT_A_JOB_DOES = {
-    "courses": "Writes the list of courses.",
-    "course_export": "Exports courses: one run submits, polls and collects all that are wanted.",
-    "raw_tables": "Reads cartridges and replaces the rows of courses in the raw tables.",
-    "course_content_webhook": "Tells the receiver of webhooks which cartridges moved.",
-}
-
+from ol_canvas.sensors import FOLLOW, SWEEP, follow_sensor, sweep_sensor
 
 @dg.definitions
 def defs() -> dg.Definitions:
@@ -34,23 +30,37 @@ def defs() -> dg.Definitions:
 def _instance(environment: Environment, instance: CanvasInstance) -> dg.Definitions:
     keys = InstanceAssets(instance.name)
     policy, stated = AttemptPolicy.of(environment), environment.orchestration
-    steps = instance_assets(
-        keys, policy=policy, limits=ExportLimits(stated.exports_in_flight, stated.export_deadline_seconds)
-    )
-    jobs = {
-        step: dg.define_asset_job(
-            keys.name(step),
-            selection=dg.AssetSelection.assets(*assets.keys),
-            description=_WHAT_A_JOB_DOES[step],
-            tags=NO_RUN_RETRIES,
-        )
-        for step, assets in steps.items()
-    }
+    limits = ExportLimits(stated.exports_in_flight, stated.export_deadline_seconds)
+    steps = instance_assets(keys, policy=policy, limits=limits)
+    jobs = _jobs(keys, steps, limits)
     return dg.Definitions(
         assets=list(steps.values()),
         jobs=list(jobs.values()),
         sensors=[
-            sweep_sensor(keys, jobs, policy=policy, exports_in_flight=stated.exports_in_flight),
-            follow_sensor(keys, jobs, policy=policy),
+            *SWEEP.registered(
+                environment,
+                lambda seconds: sweep_sensor(
+                    keys, jobs, rotation_seconds=seconds, policy=policy, exports_in_flight=stated.exports_in_flight
+                ),
+            ),
+            *FOLLOW.registered(environment, lambda seconds: follow_sensor(keys, jobs, seconds=seconds, policy=policy)),
         ],
     )
+
+
+def _jobs(keys: InstanceAssets, steps: Mapping[str, dg.AssetsDefinition], limits: ExportLimits) -> dict[str, Any]:
+    """Define a job a step: what it does, what its worker gets, and the seconds after which it is ended."""
+    stated = {
+        "courses": ("Writes the list of courses.", SMALL, 900),
+        "course_export": (
+            "Exports courses: one run submits, polls and collects all that are wanted.",
+            LARGE,
+            limits.longest_run_seconds,
+        ),
+        "raw_tables": ("Reads cartridges and replaces the rows of courses in the raw tables.", LARGE, 7200),
+        "course_content_webhook": ("Tells the receiver of webhooks which cartridges moved.", SMALL, 3600),
+    }
+    return {
+        step: asset_job(keys.name(step), steps[step], description=does, worker=worker, max_runtime_seconds=seconds)
+        for step, (does, worker, seconds) in stated.items()
+    }

@@ -4,7 +4,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import dagster as dg
+from ol_core.cadence import OFF, Cadence
 from ol_core.desired_state import DATA_VERSION_TAG, AttemptPolicy, Step, decide, held_versions
+from ol_core.retirement import live_partitions
 from ol_core.sweep_tick import TICK_SECONDS, SweepPlan, sweep_tick
 
 from ol_canvas.assets.content import LAST_KIND, wanted_raw
@@ -14,12 +16,15 @@ from ol_canvas.resources import CanvasApiClientFactory
 Jobs = Mapping[str, Any]
 """An instance's jobs by step; Dagster does not export the type of what `define_asset_job` returns."""
 
-ROTATION_SECONDS = 3600
-FOLLOW_SECONDS = 60
+SWEEP = Cadence(dev=3600, ci=OFF, qa=4 * 3600, production=3600)
+"""Seconds from one rotation through all courses to the next."""
+
+FOLLOW = Cadence(dev=60, ci=OFF, qa=300, production=60)
+"""Seconds between two looks at what is held."""
 
 
 def sweep_sensor(
-    keys: InstanceAssets, jobs: Jobs, *, policy: AttemptPolicy, exports_in_flight: int
+    keys: InstanceAssets, jobs: Jobs, *, rotation_seconds: int, policy: AttemptPolicy, exports_in_flight: int
 ) -> dg.SensorDefinition:
     """Build the sensor that asks an instance what it has and requests the courses that moved."""
     plan = SweepPlan(
@@ -27,7 +32,7 @@ def sweep_sensor(
             keys.name("course_export"), keys.course_content, keys.name("export_courses"), at_once=exports_in_flight
         ),
         partitions=keys.partitions,
-        rotation_seconds=ROTATION_SECONDS,
+        rotation_seconds=rotation_seconds,
         policy=policy,
         listing=Step(keys.name("courses"), keys.courses),
     )
@@ -37,6 +42,7 @@ def sweep_sensor(
         jobs=[jobs["courses"], jobs["course_export"]],
         minimum_interval_seconds=TICK_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
+        metadata=SWEEP.metadata,
         description=(
             f"Asks {keys.instance} for its courses, a part in each tick, and requests those whose metadata moved."
         ),
@@ -50,7 +56,7 @@ def sweep_sensor(
     return sweep_instance
 
 
-def follow_sensor(keys: InstanceAssets, jobs: Jobs, *, policy: AttemptPolicy) -> dg.SensorDefinition:
+def follow_sensor(keys: InstanceAssets, jobs: Jobs, *, seconds: int, policy: AttemptPolicy) -> dg.SensorDefinition:
     """Build the sensor that requests what is behind the cartridges held; it asks nobody but Dagster."""
     steps: list[tuple[Step, Callable[[dg.DagsterInstance], Mapping[str, str]]]] = [
         (
@@ -66,12 +72,16 @@ def follow_sensor(keys: InstanceAssets, jobs: Jobs, *, policy: AttemptPolicy) ->
     @dg.sensor(
         name=keys.name("follow"),
         jobs=[jobs[step] for step in ("raw_tables", "course_content_webhook")],
-        minimum_interval_seconds=FOLLOW_SECONDS,
+        minimum_interval_seconds=seconds,
         default_status=dg.DefaultSensorStatus.RUNNING,
+        metadata=FOLLOW.metadata,
         description=f"Requests what is behind the cartridges of {keys.instance}: raw tables, webhooks.",
     )
     def follow_cartridges(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        decisions = [decide(context.instance, step, wanted(context.instance), policy) for step, wanted in steps]
+        live = live_partitions(context.instance, keys.course_content, keys.partitions)
+        decisions = [
+            decide(context.instance, one, wanted(context.instance), policy, live=live) for one, wanted in steps
+        ]
         requests = [request for decision in decisions for request in decision.requests]
         reasons = "; ".join(decision.reason for decision in decisions)
         return dg.SensorResult(run_requests=requests, skip_reason=None if requests else reasons)

@@ -1,9 +1,10 @@
 """Keys, names and partitions of an instance's assets: the one place that spells them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import dagster as dg
-from ol_core.environment import RAW_NAMESPACE
+from ol_core.environment import RAW_NAMESPACE, Environment
 
 from ol_canvas.tables import COURSES, table_name
 
@@ -48,6 +49,22 @@ class InstanceAssets:
         """The raw table of one kind."""
         return dg.AssetKey([RAW_NAMESPACE, table_name(self.instance, kind)])
 
+    @property
+    def export_pool(self) -> str:
+        """Pool of what exports: how many exports are in flight is bounded for each run, so runs take turns."""
+        return self.name("exports")
+
+    @property
+    def list_pool(self) -> str:
+        """Pool of what lists, which needs not wait for exports."""
+        return self.name("lists")
+
     def name(self, step: str) -> str:
-        """Name of a job, an op or a sensor."""
+        """Name of a job, an op, a pool or a sensor."""
         return f"{self.instance}_{step}"
+
+
+def pools(environment: Environment) -> Mapping[str, int]:
+    """Return the pools of each instance: one run exports and one lists at a time."""
+    names = (InstanceAssets(instance.name) for instance in environment.canvas)
+    return {pool: 1 for keys in names for pool in (keys.export_pool, keys.list_pool)}

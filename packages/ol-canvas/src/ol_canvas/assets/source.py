@@ -45,6 +45,7 @@ def courses(keys: InstanceAssets) -> dg.AssetsDefinition:
         owners=OWNERS,
         kinds={"canvas", "iceberg"},
         io_manager_key="raw_table_io_manager",
+        pool=keys.list_pool,
         description=f"One row a course of the account of {keys.instance}, as its API lists them.",
     )
     def courses_asset(
@@ -90,6 +91,7 @@ def course_export(keys: InstanceAssets, *, policy: AttemptPolicy, limits: Export
             ),
         ],
         backfill_policy=EACH_RUN_MANY_PARTITIONS,
+        pool=keys.export_pool,
     )
     def course_export_assets(
         context: dg.AssetExecutionContext,
