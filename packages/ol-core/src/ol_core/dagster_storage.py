@@ -87,6 +87,7 @@ def set_pool_limit(instance: dg.DagsterInstance, pool: str, limit: int) -> None:
     instance.event_log_storage.set_concurrency_slots(pool, limit)
 
 
-def free_pool_slots(instance: dg.DagsterInstance, run_id: str) -> None:
-    """Give back what a run holds or waits for in pools; Dagster does not where its process was killed."""
-    instance.event_log_storage.free_concurrency_slots_for_run(run_id)
+def free_pool_slots(instance: dg.DagsterInstance) -> None:
+    """Give back what runs hold in pools, where none of them is alive: who was killed could not."""
+    for run_id in instance.event_log_storage.get_concurrency_run_ids():
+        instance.event_log_storage.free_concurrency_slots_for_run(run_id)

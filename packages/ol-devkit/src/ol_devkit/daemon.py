@@ -11,6 +11,7 @@ from graphlib import TopologicalSorter
 from typing import Any
 
 import dagster as dg
+from ol_core.dagster_storage import free_pool_slots
 
 _MAX_ROUNDS = 50
 _UNFINISHED = [status for status in dg.DagsterRunStatus if status.value not in ("SUCCESS", "FAILURE", "CANCELED")]
@@ -57,6 +58,7 @@ def give_up_unfinished(instance: dg.DagsterInstance) -> int:
     runs = instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED))
     for run in runs:
         instance.report_run_canceled(run, message="The process that executed this run is gone.")
+    free_pool_slots(instance)
     return len(runs)
 
 

@@ -19,7 +19,7 @@ from ol_core.cli import workspace_yaml
 from ol_core.environment import Settings, load_environment
 from ol_core.failures import PermanentFailure
 
-from ol_devkit.sandbox import CampusChoice, sandbox
+from ol_devkit.sandbox import CampusChoice, make_home, sandbox, set_pools
 
 DEFAULT_COURSES = 6
 LOG_NAME = "dev.log"
@@ -84,22 +84,17 @@ def _sources(folder: Path, choice: CampusChoice) -> Iterator[tuple[str, bool]]:
     home = folder / "dagster"
     if settings.environment_file is None and settings.name == "dev":
         with sandbox(folder, choice.remembered(folder).content(DEFAULT_COURSES)) as campus:
-            _make_home(home)
             _start_afresh()
             yield f"a simulated campus at {campus.url}", True
         return
     environment = load_environment()
-    _make_home(home)
-    os.environ.setdefault("DAGSTER_HOME", str(home))
+    folder.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("OL_DATA_DIR", str(folder))
+    if "DAGSTER_HOME" not in os.environ:  # else the instance is somebody's who sets its pools
+        make_home(home)
+        os.environ["DAGSTER_HOME"] = str(home)
+        set_pools()
     yield f"the sources of {settings.environment_file} ({environment.name})", False
-
-
-def _make_home(home: Path) -> None:
-    """Make a folder for Dagster's instance that it neither warns about nor greets with a form for an e-mail address."""
-    (home / ".nux").mkdir(parents=True, exist_ok=True)
-    (home / ".nux" / "nux.yaml").touch()  # the mark of a person who skipped that form
-    (home / "dagster.yaml").touch()
 
 
 def _start_afresh() -> None:

@@ -9,13 +9,27 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TextIO
 
+from ol_core.environment import load_environment
 from ol_core.failures import PermanentFailure
+from ol_core.pools import apply_pools
 
 from ol_devkit.campus import Campus, CampusContent, serve
 from ol_devkit.campus.content import files_below
 
 SEED = 20260901
-_DAGSTER_YAML = "telemetry:\n  enabled: false\n"
+DAGSTER_YAML = """\
+# The policy of every deployment, on SQLite; see docs/adr/0004.
+concurrency:
+  pools: { default_limit: 1, granularity: op }
+run_retries: { enabled: true, max_retries: 2, retry_on_asset_or_op_failure: false }
+run_monitoring:
+  enabled: true
+  start_timeout_seconds: 300
+  max_runtime_seconds: 21600
+  free_slots_after_run_end_seconds: 60
+telemetry: { enabled: false }
+"""
+"""The instance of `ol dev` and `ol demo`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +98,7 @@ def sandbox(data_dir: Path, content: CampusContent, *, port: int = 0) -> Iterato
     """
     home = data_dir / "dagster"
     with _writing(data_dir):
-        home.mkdir(parents=True, exist_ok=True)
-        if not (home / "dagster.yaml").exists():
-            (home / "dagster.yaml").write_text(_DAGSTER_YAML, encoding="utf-8")
+        make_home(home)
         lock = (data_dir / "lock").open("w", encoding="utf-8")
     with lock:
         _take(lock, data_dir)
@@ -99,7 +111,24 @@ def sandbox(data_dir: Path, content: CampusContent, *, port: int = 0) -> Iterato
                 "OL_DATA_DIR": str(data_dir),
                 "OL_CAMPUS_URL": campus.url,
             }
+            set_pools()
             yield campus
+
+
+def make_home(home: Path) -> None:
+    """Make a folder for Dagster's instance that it does not greet with a form for an e-mail address."""
+    (home / ".nux").mkdir(parents=True, exist_ok=True)
+    (home / ".nux" / "nux.yaml").touch()  # the mark of a person who skipped that form
+    if not (home / "dagster.yaml").exists():
+        (home / "dagster.yaml").write_text(DAGSTER_YAML, encoding="utf-8")
+
+
+def set_pools() -> None:
+    """Let Dagster's instance enforce what the installed packages declare."""
+    import dagster as dg
+
+    with dg.DagsterInstance.get() as instance:
+        apply_pools(instance, load_environment())
 
 
 @contextmanager
