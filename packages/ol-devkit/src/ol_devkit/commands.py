@@ -1,4 +1,4 @@
-"""`ol demo` and `ol dev`: the whole platform with no server and no credential."""
+"""`ol demo` and `ol dev`: the whole platform with no server and no credential; `ol simulate`: its policy, judged."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -61,3 +61,33 @@ def dev(
 
     choice = CampusChoice(courses=courses, olx=olx, cartridges=cartridges)
     run_dev(names, choice, data_dir=data_dir, port=port)
+
+
+@click.command()
+@click.argument("scenario", required=False)
+@click.option("--list", "is_list", is_flag=True, help="List the scenarios.")
+@click.option("--location", default="generic", show_default=True, help="What is judged: generic, or a code location.")
+@click.option("--partitions", type=click.IntRange(min=10), help="How many; by default what the scenario says.")
+@click.option("--ticks", type=click.IntRange(min=1), help="How long; by default what the scenario says.")
+@click.option("--postgres", "database", help="Address of an empty PostgreSQL database instead of SQLite.")
+@click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
+def simulate(
+    *,
+    scenario: str | None,
+    is_list: bool,
+    location: str,
+    partitions: int | None,
+    ticks: int | None,
+    database: str | None,
+    as_json: bool,
+) -> None:
+    """Play SCENARIO against real sensors and jobs, with a fake clock and a scripted source.
+
+    Exit code 1 says that a bar is missed.
+    """
+    from ol_devkit.simulator.report import list_scenarios, run_simulation
+
+    if is_list or scenario is None:
+        list_scenarios()
+        return
+    run_simulation(scenario, location=location, partitions=partitions, ticks=ticks, database=database, as_json=as_json)

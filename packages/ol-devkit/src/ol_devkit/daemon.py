@@ -139,8 +139,9 @@ def evaluate(
 
 
 def tick_error(error: Exception) -> str:
-    """Return why a tick failed, as `Type: message`; Dagster wraps what the sensor raised."""
-    return f"{type(error.__cause__ or error).__name__}: {error.__cause__ or error}"
+    """Return why a tick failed, as `Type: message`; Dagster may have wrapped what the sensor raised."""
+    raised = (isinstance(error, dg.DagsterError) and error.__cause__) or error
+    return f"{type(raised).__name__}: {raised}"
 
 
 def apply_changes(instance: dg.DagsterInstance, tick: dg.SensorResult) -> None:

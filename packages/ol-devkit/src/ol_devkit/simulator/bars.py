@@ -1,0 +1,207 @@
+"""The bars: what is compared with what was counted."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from ol_core.desired_state import MAX_ATTEMPTS
+from ol_core.sweep import DAEMON_SENSOR_TIMEOUT_SECONDS
+
+from ol_devkit.simulator.simulation import Simulation
+
+TICK_CPU_SECONDS = 2.0
+"""Most CPU time of a tick in which nothing changed, beside the calls."""
+
+COURSE_CPU_SECONDS = 0.3
+"""Most CPU time that orchestration may cost for each of many exports that are wanted at once."""
+
+IN_FLIGHT = 20
+SWEEP = 61
+"""The first tick of the second sweep: all of these scenarios tick each minute and sweep each hour."""
+
+Partitions = Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A bar, what was measured, and whether it holds."""
+
+    bar: str
+    measured: str
+    holds: bool
+
+
+def at_most(bar: str, measured: float, limit: float) -> Finding:
+    """Return whether a figure stays within a limit."""
+    return Finding(bar, f"{measured:,.3f}".rstrip("0").rstrip("."), measured <= limit)
+
+
+def exactly(bar: str, measured: int, wanted: int) -> Finding:
+    """Return whether a count is what it should be."""
+    return Finding(bar, f"{measured:,}", measured == wanted)
+
+
+def slots(simulation: Simulation) -> Finding:
+    """Return whether no job had two runs at a time."""
+    most = max((tick.slots for tick in simulation.figures.ticks), default=0)
+    return at_most("at most one run of a job at a time", most, 1)
+
+
+def converged(simulation: Simulation) -> Finding:
+    """Return whether the world's versions are held, or their partitions known to need a person."""
+    behind = simulation.behind()
+    sample = f": {', '.join(sorted(behind)[:3])}" if behind else ""
+    return Finding(
+        "every partition holds its wanted version, or is known to be given up",
+        f"{len(behind)} do not{sample}",
+        not behind,
+    )
+
+
+def attempts(simulation: Simulation, limit: int = MAX_ATTEMPTS) -> Finding:
+    """Return whether no version of a partition was exported more often than it may be."""
+    most = max(simulation.world.attempts.values(), default=0)
+    return at_most(f"at most {limit} attempts for a partition and version", most, limit)
+
+
+def answers(simulation: Simulation) -> Finding:
+    """Return whether no tick took longer than the daemon waits."""
+    slowest = max(tick.source_seconds for tick in simulation.figures.ticks)
+    return at_most(
+        f"every tick answers within the daemon's {DAEMON_SENSOR_TIMEOUT_SECONDS} s",
+        slowest,
+        DAEMON_SENSOR_TIMEOUT_SECONDS,
+    )
+
+
+def nothing_changes(simulation: Simulation, names: Partitions) -> list[Finding]:
+    """Judge what a quiet world costs."""
+    figures = simulation.figures
+    sweeps = -(-figures.ticks[-1].number // 60)
+    changes = simulation.watch.asset_events - figures.events["ASSET_CHECK_EVALUATION"]
+    return [
+        exactly("no runs", len(figures.runs), 0),
+        exactly("no materializations, no observations", changes, 0),
+        at_most(
+            f"a call a partition and sweep, {sweeps} sweeps", simulation.world.calls["versions"], sweeps * len(names)
+        ),
+        at_most(
+            f"{TICK_CPU_SECONDS:g} s of CPU a tick", max(tick.cpu_seconds for tick in figures.ticks), TICK_CPU_SECONDS
+        ),
+        answers(simulation),
+    ]
+
+
+def three_republished(simulation: Simulation, names: Partitions) -> list[Finding]:
+    """Judge what three changes cost."""
+    requested = simulation.figures.requested
+    return [
+        Finding("3 partitions requested, once each", str(dict(requested)), requested == dict.fromkeys(names[:3], 1)),
+        exactly("3 materializations", simulation.figures.events["ASSET_MATERIALIZATION"], 3),
+        converged(simulation),
+    ]
+
+
+def fails_for_good(simulation: Simulation, names: Partitions) -> list[Finding]:
+    """Judge what is done about a partition that can never be exported."""
+    given_up = simulation.subject.given_up(simulation.storage.instance)
+    return [
+        attempts(simulation),
+        at_most(f"at most {MAX_ATTEMPTS} runs", len(simulation.figures.runs), MAX_ATTEMPTS),
+        Finding("it is known to need a person", f"given up: {sorted(given_up)}", set(given_up) == {names[0]}),
+    ]
+
+
+def fails_for_a_while(simulation: Simulation, names: Partitions) -> list[Finding]:
+    """Judge how failures are tried again."""
+    begun = simulation.world.begun
+    first = [one.at for one in begun if one.version == "2"]
+    pauses = [later - earlier for earlier, later in pairwise(first)]
+    return [
+        attempts(simulation),
+        Finding(
+            "pauses grow",
+            f"{[round(pause) for pause in pauses]} s",
+            len(pauses) + 1 == MAX_ATTEMPTS and pauses == sorted(pauses),
+        ),
+        exactly("the next version has a fresh budget", simulation.world.attempts[names[0], "3"], MAX_ATTEMPTS),
+        converged(simulation),
+    ]
+
+
+def in_flight(simulation: Simulation, names: Partitions) -> list[Finding]:
+    """Judge what becomes of a version that appears while the one before is exported."""
+    return [
+        Finding(
+            "each version is exported once",
+            str(dict(simulation.world.attempts)),
+            simulation.world.attempts == {(names[0], "2"): 1, (names[0], "3"): 1},
+        ),
+        converged(simulation),
+    ]
+
+
+def source_down(simulation: Simulation, names: Partitions) -> list[Finding]:
+    """Judge what an outage of the source costs."""
+    instance, figures = simulation.storage.instance, simulation.figures
+    failed = [tick for tick in figures.failed_ticks if SWEEP <= tick.number < SWEEP + 50]
+    held = len(instance.get_dynamic_partitions(simulation.subject.partitions))
+    late = [tick for tick in figures.ticks if tick.number >= SWEEP + 50 and tick.calls]
+    return [
+        exactly("50 ticks fail and say so", sum("down" in tick.error or "503" in tick.error for tick in failed), 50),
+        exactly("nothing is deleted", held, len(names)),
+        Finding(
+            "coverage recovers in one sweep",
+            f"asked again by tick {late[-1].number if late else None}",
+            min(simulation.world.asked[name] for name in names) > 1,
+        ),
+        converged(simulation),
+    ]
+
+
+def slower(simulation: Simulation, names: Partitions) -> list[Finding]:
+    """Judge a sweep that does not fit into a tick."""
+    asked = simulation.world.asked
+    ticks = [tick for tick in simulation.figures.ticks if tick.calls]
+    reached = sum(1 for name in names if asked[name])
+    return [
+        answers(simulation),
+        exactly("every tick gets further", sum(1 for tick in ticks if tick.error), 0),
+        exactly("every partition is reached", reached, len(names)),
+        at_most("nobody is asked twice in a sweep", max(asked.values(), default=0), 1),
+        converged(simulation),
+    ]
+
+
+def discovery(simulation: Simulation, names: Partitions) -> list[Finding]:
+    """Judge what is concluded from a list that cannot be believed."""
+    held = len(simulation.storage.instance.get_dynamic_partitions(simulation.subject.partitions))
+    return [
+        exactly("nothing is retired", held, len(names)),
+        exactly("no runs", len(simulation.figures.runs), 0),
+        converged(simulation),
+    ]
+
+
+def killed(simulation: Simulation, _names: Partitions) -> list[Finding]:
+    """Judge what dead workers and daemons leave behind."""
+    twice = sum(1 for count in simulation.world.attempts.values() if count > 1)
+    return [
+        attempts(simulation),
+        at_most("the same remote exports are taken up: none is begun twice", twice, 0),
+        at_most("runs are bounded", len(simulation.figures.runs), 6),
+        converged(simulation),
+    ]
+
+
+def at_once(simulation: Simulation, names: Partitions) -> list[Finding]:
+    """Judge what many exports cost that are wanted at once."""
+    figures = simulation.figures
+    spent = sum(run.cpu_seconds for run in figures.runs) + sum(tick.cpu_seconds for tick in figures.ticks)
+    twice = sum(1 for count in simulation.world.attempts.values() if count > 1)
+    return [
+        at_most(f"at most {IN_FLIGHT} exports in flight", simulation.world.most_running, IN_FLIGHT),
+        at_most("a killed worker's exports are taken up: none is begun twice", twice, 0),
+        at_most(f"{COURSE_CPU_SECONDS} s of CPU a partition", spent / len(names), COURSE_CPU_SECONDS),
+        converged(simulation),
+    ]

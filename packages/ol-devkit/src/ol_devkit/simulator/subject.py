@@ -1,0 +1,129 @@
+"""What is judged: real Dagster definitions, what of them ticks, and how to read what became of their partitions."""
+
+import base64
+import zlib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import dagster as dg
+from ol_core.desired_state import AttemptPolicy, held_versions, outcomes
+
+from ol_devkit.daemon import evaluate
+
+Event = dg.AssetMaterialization | dg.AssetObservation
+
+
+class Ticker(Protocol):
+    """What the daemon evaluates again and again."""
+
+    @property
+    def name(self) -> str:
+        """What a tick of it is called."""
+
+    @property
+    def interval_seconds(self) -> float:
+        """Shortest time between two ticks."""
+
+    def evaluate(self, instance: dg.DagsterInstance, cursor: str | None) -> dg.SensorResult:
+        """Evaluate a tick; whatever it raises is the tick's failure."""
+
+
+@dataclass(frozen=True, slots=True)
+class SensorTicker:
+    """A sensor of the definitions."""
+
+    definitions: dg.Definitions
+    sensor: dg.SensorDefinition
+
+    @property
+    def name(self) -> str:
+        """Name of the sensor."""
+        return self.sensor.name
+
+    @property
+    def interval_seconds(self) -> float:
+        """Its own, or Dagster's."""
+        return float(self.sensor.minimum_interval_seconds or 30)
+
+    def evaluate(self, instance: dg.DagsterInstance, cursor: str | None) -> dg.SensorResult:
+        """Evaluate the sensor."""
+        return evaluate(instance, self.definitions, self.sensor, cursor=cursor)
+
+
+class ConditionTicker:
+    """The automation conditions of some assets; a run a partition, as Dagster's own sensor requests them."""
+
+    def __init__(
+        self, definitions: dg.Definitions, jobs: Mapping[dg.AssetKey, str], *, interval_seconds: float = 30.0
+    ) -> None:
+        self.name, self.interval_seconds = "automation conditions", interval_seconds
+        self._definitions, self._jobs = definitions, jobs
+
+    def evaluate(self, instance: dg.DagsterInstance, cursor: str | None) -> dg.SensorResult:
+        """Evaluate the conditions."""
+        evaluated = dg.evaluate_automation_conditions(
+            self._definitions,
+            instance,
+            dg.AssetSelection.assets(*self._jobs),
+            cursor=self._cursor(cursor),
+        )
+        requests = [
+            dg.RunRequest(job_name=job, partition_key=partition)
+            for key, job in self._jobs.items()
+            for partition in sorted(one for one in evaluated.get_requested_partitions(key) if one is not None)
+        ]
+        packed = base64.b64encode(zlib.compress(dg.serialize_value(evaluated.cursor).encode()))  # as Dagster keeps it
+        return dg.SensorResult(run_requests=requests, cursor=packed.decode())
+
+    @staticmethod
+    def _cursor(text: str | None) -> Any:  # noqa: ANN401 - Dagster does not export its type
+        return None if text is None else dg.deserialize_value(zlib.decompress(base64.b64decode(text)).decode())
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Definitions under judgement, over the partitions of one asset.
+
+    Attributes:
+        name: What it is called.
+        definitions: The definitions; their source is simulated.
+        asset_key: The asset whose partitions must hold what the source has.
+        partitions: Name of its dynamic partitions.
+        tickers: What the daemon evaluates.
+        wanted: The version that is wanted where the source has this one.
+        seeds: Makes the events which say that a partition holds a version of the source.
+        held: Reads which version (as wanted) each partition holds.
+        given_up: Reads which partitions are known to be behind and to need a person.
+    """
+
+    name: str
+    definitions: dg.Definitions
+    asset_key: dg.AssetKey
+    partitions: str
+    tickers: Sequence[Ticker]
+    wanted: Callable[[str], str]
+    seeds: Callable[[str, str], Iterator[Event]]
+    held: Callable[[dg.DagsterInstance], Mapping[str, str]]
+    given_up: Callable[[dg.DagsterInstance], Collection[str]]
+
+
+def sensors_of(definitions: dg.Definitions, names: Collection[str] = ()) -> list[Ticker]:
+    """Return the sensors of these definitions that are called so; all without a name."""
+    return [SensorTicker(definitions, one) for one in definitions.sensors or [] if not names or one.name in names]
+
+
+def held_by_outcome(asset_key: dg.AssetKey) -> Callable[[dg.DagsterInstance], Mapping[str, str]]:
+    """Return how to read the versions held where `ol_core.desired_state` records them."""
+    return lambda instance: held_versions(instance, asset_key)
+
+
+def given_up_by_outcome(
+    asset_key: dg.AssetKey, policy: AttemptPolicy
+) -> Callable[[dg.DagsterInstance], Collection[str]]:
+    """Return how to read which partitions have no attempt left at the version that was tried last."""
+    return lambda instance: {
+        partition
+        for partition, outcome in outcomes(instance, asset_key).items()
+        if outcome.failed and not policy.may_try(outcome, outcome.version)
+    }
