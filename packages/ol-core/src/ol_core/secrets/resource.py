@@ -40,6 +40,22 @@ class Secrets(dg.ConfigurableResource[Any], ABC):
             OlError: as `get`.
         """
 
+    @abstractmethod
+    def renew_lease(self, lease_id: str) -> float:
+        """Renew the lease of such credentials; return for how many seconds it is valid from now.
+
+        Raises:
+            OlError: as `get`; the lease is over, or may not be renewed.
+        """
+
+    @abstractmethod
+    def revoke_lease(self, lease_id: str) -> None:
+        """Give the lease of such credentials back; they are valid no longer.
+
+        Raises:
+            OlError: as `get`.
+        """
+
 
 class LocalSecrets(Secrets):
     """Secrets of `dev`, from a TOML file: a table a path, a value a key. It refuses to serve any other environment."""
@@ -71,6 +87,14 @@ class LocalSecrets(Secrets):
     def database_credentials(self, role: str) -> DatabaseCredentials:
         """Refuse: a file leases nothing."""
         raise PermanentFailure(f"credentials of {role}: a local file leases none; give the database a SecretRef")
+
+    def renew_lease(self, lease_id: str) -> float:
+        """Refuse: a file leases nothing."""
+        raise PermanentFailure(f"the lease {lease_id}: a local file leases nothing")
+
+    def revoke_lease(self, lease_id: str) -> None:
+        """Refuse: a file leases nothing."""
+        raise PermanentFailure(f"the lease {lease_id}: a local file leases nothing")
 
 
 def _require_dev(name: str) -> None:
@@ -108,6 +132,14 @@ class Vault(Secrets):
     def database_credentials(self, role: str) -> DatabaseCredentials:
         """Take credentials of a database; see `Secrets.database_credentials`."""
         return self.client.database_credentials(role)
+
+    def renew_lease(self, lease_id: str) -> float:
+        """Renew a lease; see `Secrets.renew_lease`."""
+        return self.client.renew_lease(lease_id)
+
+    def revoke_lease(self, lease_id: str) -> None:
+        """Give a lease back; see `Secrets.revoke_lease`."""
+        self.client.revoke_lease(lease_id)
 
     @property
     def client(self) -> VaultClient:
