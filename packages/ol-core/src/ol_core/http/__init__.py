@@ -4,10 +4,13 @@ Whatever goes wrong leaves here as one of the failures of `ol_core.failures`, wi
 a short excerpt of the answer. Importing this package imports httpx and tenacity: locations import their clients late.
 """
 
-from ol_core.http.answers import failure, read_json, redact, redact_url, validated
+from ol_core.http.answers import failure, read_json, validated
 from ol_core.http.auth import BearerAuth, ClientCredentialsAuth
-from ol_core.http.client import Download, HttpClient, HttpPolicy, Runtime, poll_delays
+from ol_core.http.client import HttpClient, poll_delays
+from ol_core.http.downloads import Download
 from ol_core.http.pages import Records, drf_pages, link_pages
+from ol_core.http.policy import HttpPolicy, Runtime
+from ol_core.http.redaction import redact, redact_url
 
 __all__ = [
     "BearerAuth",

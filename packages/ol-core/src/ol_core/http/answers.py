@@ -1,33 +1,34 @@
 """What an answer means: its JSON, or the failure that it stands for, told without secrets."""
 
+import json
 import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
-from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 import httpx
 from pydantic import TypeAdapter, ValidationError
 
 from ol_core.failures import OlError, PermanentFailure, TransientFailure, UpstreamMissing
+from ol_core.http.redaction import redact, redact_url, secrets_of
 
 T = TypeVar("T")
 
-_UNANSWERED = frozenset({408, 502, 503, 504})
+_REFUSED = frozenset({425, 429})
+_UNANSWERED = frozenset({408, 502, 503, 504, 520, 521, 522, 523, 524})  # from 520 on: Cloudflare, of the server behind
+_NEVER_SERVED = frozenset({501, 505})
 _MISSING = frozenset({404, 410})
 _REMEDIES = {
     401: "; check the token or the client's credentials",
     403: "; the account that asks lacks a permission",
     404: "; it does not exist, or is hidden from the account that asks",
 }
-_SHOWN_PARAMETERS = frozenset({"page", "page_size", "per_page", "include[]", "task_id"})
-_SECRET_NAME = r"(?:token|secret|signature|verifier|password|credential)[\w-]*"  # noqa: S105 - a pattern
-_SECRET_IN_TEXT = re.compile(
-    rf"""(\b(?:bearer|jwt)\s+|{_SECRET_NAME}["']?\s*[=:]\s*["']?)[^\s"'&,;}}]+""", re.IGNORECASE
-)
-_SECONDS = re.compile(r"\d+(\.\d+)?")
-_AVAILABLE_IN = re.compile(r"available in (\d+(?:\.\d+)?) second", re.IGNORECASE)
-_EXCERPT_CHARACTERS = 2000
+_SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
+_AVAILABLE_IN = re.compile(r"available in ([0-9]+(?:\.[0-9]+)?) second", re.IGNORECASE)
+_LONGEST_WAIT_SECONDS = 86_400.0
+"""A server that asks for more is asked again after a day all the same."""
+_READ_CHARACTERS = 20_000
+_SHOWN_CHARACTERS = 200
 
 
 class NotActedOn(TransientFailure):
@@ -42,11 +43,11 @@ def failure(response: httpx.Response) -> OlError:
     """Return the failure that an answer outside 200 to 299 stands for."""
     status, text, after = response.status_code, described(response), _retry_after_seconds(response)
     throttled = status == httpx.codes.FORBIDDEN and "rate limit exceeded" in text.lower()  # Canvas
-    if throttled or status == httpx.codes.TOO_MANY_REQUESTS:
+    if throttled or status in _REFUSED:
         return NotActedOn(text, retry_after_seconds=after)
     if status in _UNANSWERED:
         return Unanswered(text, retry_after_seconds=after)
-    if status >= httpx.codes.INTERNAL_SERVER_ERROR:
+    if status >= httpx.codes.INTERNAL_SERVER_ERROR and status not in _NEVER_SERVED:
         return TransientFailure(text, retry_after_seconds=after)
     if response.has_redirect_location:
         text += f"; it redirects to {redact_url(response.headers['location'])}: configure the address that answers"
@@ -57,40 +58,72 @@ def described(response: httpx.Response) -> str:
     """Return method, address, status and a short excerpt of an answer."""
     request = response.request
     answer = f"{request.method} {redact_url(request.url)} answered {response.status_code}"
-    excerpt = " ".join(redact(response.text[:_EXCERPT_CHARACTERS]).split())[:200]
+    secrets = secrets_of([request, *(one.request for one in response.history)])
+    excerpt = " ".join(redact(response.text[:_READ_CHARACTERS], secrets).split())[:_SHOWN_CHARACTERS]
     return f"{answer}: {excerpt}" if excerpt else answer
 
 
 def _retry_after_seconds(response: httpx.Response) -> float | None:
     stated: str = response.headers.get("retry-after", "").strip()
     if _SECONDS.fullmatch(stated):
-        return float(stated)
+        return min(float(stated), _LONGEST_WAIT_SECONDS)
     try:
         until = parsedate_to_datetime(stated)
         now = parsedate_to_datetime(response.headers["date"]) if "date" in response.headers else datetime.now(UTC)
-        return max(0.0, (until - now).total_seconds())
-    except (TypeError, ValueError):  # no date, or one without a zone
-        in_text = _AVAILABLE_IN.search(response.text[:_EXCERPT_CHARACTERS])
-        return float(in_text[1]) if in_text else None
+        return min(max(0.0, (until - now).total_seconds()), _LONGEST_WAIT_SECONDS)
+    except (TypeError, ValueError, OverflowError, IndexError):  # no date, or one without a zone, or beyond all years
+        in_text = _AVAILABLE_IN.search(response.text[:_READ_CHARACTERS])
+        return min(float(in_text[1]), _LONGEST_WAIT_SECONDS) if in_text else None
 
 
 def read_json(response: httpx.Response, adapter: TypeAdapter[T]) -> T:
     """Return an answer's JSON in the shape that the adapter states.
 
+    JSON is UTF-8, whatever an answer says of itself; where it is not, a byte order mark or the stated charset decides.
+
     Raises:
-        TransientFailure: JSON was announced and is not whole.
+        TransientFailure: it is JSON, and ends early.
         PermanentFailure: the answer is something else, such as a login page or JSON of another shape.
     """
+    content = _as_utf8(response)
     try:
-        return adapter.validate_json(response.content)
-    except ValidationError as error:  # raised `from None`: its text shows the values
-        what = f"{response.request.method} {redact_url(response.request.url)} answered {response.status_code}"
-        kind = response.headers.get("content-type", "no content type")
-        if error.errors()[0]["type"] != "json_invalid":
-            raise PermanentFailure(f"{what} with JSON of another shape: {_problems(error)}") from None
-        if "json" in kind:
-            raise TransientFailure(f"{what} with JSON that is not whole ({len(response.content)} bytes)") from None
-        raise PermanentFailure(f"{what} with {kind} where JSON is valid; check the address and the login") from None
+        return adapter.validate_json(content)
+    except ValidationError as error:
+        unreadable = _unreadable(response, content, error)
+    raise unreadable  # out here, its context is not an error whose text shows the values
+
+
+def _as_utf8(response: httpx.Response) -> bytes:
+    content = response.content
+    for charset in (json.detect_encoding(content), response.charset_encoding):
+        try:
+            text = content.decode(charset or "utf-8")
+            return content if charset == "utf-8" else text.encode()
+        except (UnicodeError, LookupError):
+            continue
+    return content
+
+
+def _ends_inside_a_character(content: bytes) -> bool:
+    try:
+        content.decode()
+    except UnicodeDecodeError as error:
+        return error.reason == "unexpected end of data"
+    return False
+
+
+def _unreadable(response: httpx.Response, content: bytes, error: ValidationError) -> OlError:
+    what = f"{response.request.method} {redact_url(response.request.url)} answered {response.status_code}"
+    problem = error.errors(include_input=False, include_url=False)[0]
+    if problem["type"] != "json_invalid":
+        return PermanentFailure(f"{what} with JSON of another shape: {_problems(error)}")
+    kind = redact(response.headers.get("content-type", "no content type"))[:_SHOWN_CHARACTERS]
+    begins_as_json = content.lstrip()[:1] in {b"{", b"["} or (not content.strip() and "json" in kind)
+    if not begins_as_json:
+        return PermanentFailure(f"{what} with {kind} where JSON is valid; check the address and the login")
+    if "EOF while parsing" in problem["msg"] or _ends_inside_a_character(content):
+        return TransientFailure(f"{what} with JSON that is not whole ({len(content)} bytes)")
+    return PermanentFailure(f"{what} with {kind} that is no JSON, although it begins as such ({len(content)} bytes)")
 
 
 def validated(adapter: TypeAdapter[T], value: object, *, source: str) -> T:
@@ -102,22 +135,10 @@ def validated(adapter: TypeAdapter[T], value: object, *, source: str) -> T:
     try:
         return adapter.validate_python(value)
     except ValidationError as error:
-        raise PermanentFailure(f"{source}: the answer has another shape: {_problems(error)}") from None
+        problems = _problems(error)
+    raise PermanentFailure(f"{source}: the answer has another shape: {problems}")
 
 
 def _problems(error: ValidationError) -> str:
     problems = error.errors(include_input=False, include_url=False, include_context=False)
     return "; ".join(f"{'.'.join(map(str, one['loc'])) or 'answer'}: {one['msg']}" for one in problems[:3])
-
-
-def redact(text: str) -> str:
-    """Return a text without the secrets that its wording gives away."""
-    return _SECRET_IN_TEXT.sub(r"\1...", text)
-
-
-def redact_url(url: httpx.URL | str) -> str:
-    """Return a URL without its login, its fragment, and the values of parameters that may sign it."""
-    parts = urlsplit(str(url))
-    query = parse_qsl(parts.query, keep_blank_values=True)
-    shown = "&".join(f"{name}={value if name in _SHOWN_PARAMETERS else '...'}" for name, value in query)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, shown, ""))

@@ -7,13 +7,18 @@ import httpx
 from pydantic import BaseModel, TypeAdapter
 
 from ol_core.failures import PermanentFailure
-from ol_core.http.answers import failure, read_json, redact_url
+from ol_core.http.answers import failure, read_json
 from ol_core.http.client import HttpClient
+from ol_core.http.redaction import redact_url
 
 Records = list[dict[str, Any]]
 """JSON objects of a list, before the client that asked gives them their type."""
 
 _MAX_PAGES = 10_000
+_MOST_EMPTY_PAGES = 20
+"""In a row; Canvas leaves out what the account may not see, which can empty a page."""
+_LONGEST_URL = 4096
+_SHOWN = 200
 
 
 class _DrfPagination(BaseModel):
@@ -33,7 +38,7 @@ def link_pages(client: HttpClient, first: httpx.Response) -> Iterator[Records]:
     """Yield the records of a list's first page and of every page that a `Link` header names as next.
 
     Raises:
-        PermanentFailure: a next page of another origin, or one that came before.
+        PermanentFailure: a next page of another origin, or a list that does not end.
         OlError: as `HttpClient.request`.
     """
     return _walk(client, first, _read_link_page)
@@ -45,7 +50,7 @@ def drf_pages(client: HttpClient, first: httpx.Response) -> Iterator[Records]:
     Open edX estimates how many pages there are: a next page that answers 404 `Invalid page` is the end of the list.
 
     Raises:
-        PermanentFailure: a next page of another origin, or one that came before.
+        PermanentFailure: a next page of another origin, or a list that does not end.
         OlError: as `HttpClient.request`.
     """
     return _walk(client, first, _read_drf_page)
@@ -63,21 +68,50 @@ def _read_drf_page(response: httpx.Response) -> tuple[Records, str | None]:
 def _walk(
     client: HttpClient, first: httpx.Response, read: Callable[[httpx.Response], tuple[Records, str | None]]
 ) -> Iterator[Records]:
-    seen, response = {str(first.request.url)}, first
+    walk, response = _Walk(first), first
     while True:
         records, target = read(response)
         yield records
         if not target:
             return
-        url = str(response.request.url.join(target))
-        if url in seen or len(seen) == _MAX_PAGES:
-            raise PermanentFailure(
-                f"the list at {redact_url(first.request.url)} does not end: page {len(seen) + 1} is {redact_url(url)}; "
-                f"no page may come twice, and there may be {_MAX_PAGES} of them"
-            )
-        seen.add(url)
+        url = walk.next_url(response, records, target)
         response = client.request("GET", url, accept=(404,))
         if not response.is_success:
             if "invalid page" in response.text.lower():
                 return
             raise failure(response)
+
+
+class _Walk:
+    """What is remembered of a list's pages, to tell one that does not end."""
+
+    def __init__(self, first: httpx.Response) -> None:
+        self._list = redact_url(first.request.url)
+        self._seen = {str(first.request.url)}
+        self._last: Records = []
+        self._empty = 0  # pages in a row
+
+    def next_url(self, response: httpx.Response, records: Records, target: str) -> str:
+        """Return the address of the page after one."""
+        try:
+            url = str(response.request.url.join(target))
+        except (httpx.InvalidURL, ValueError):
+            url = ""
+        number = len(self._seen) + 1
+        self._empty = 0 if records else self._empty + 1
+        problems = (
+            (not url, "has an address that cannot be read"),
+            (url in self._seen, "came before"),
+            (len(url) > _LONGEST_URL, f"has an address of {len(url)} characters, which grew from page to page"),
+            (bool(records) and records == self._last, "comes after two pages with the same records"),
+            (self._empty > _MOST_EMPTY_PAGES, f"comes after {self._empty} pages without a record"),
+            (number > _MAX_PAGES, f"is one too many: there may be {_MAX_PAGES} of them"),
+        )
+        for applies, problem in problems:
+            if applies:
+                raise PermanentFailure(
+                    f"the list at {self._list} does not end: page {number}, {redact_url(url)[:_SHOWN]}, {problem}"
+                )
+        self._seen.add(url)
+        self._last = records
+        return url
