@@ -9,10 +9,12 @@ from ol_core.environment import CanvasInstance, Environment, load_environment
 from ol_core.exports import ExportLimits
 from ol_core.jobs import LARGE, SMALL, asset_job
 from ol_core.resources import shared_resources
+from ol_core.standing_checks import standing_checks
 
 from ol_canvas.assets import InstanceAssets, instance_assets
 from ol_canvas.resources import canvas_api
-from ol_canvas.sensors import FOLLOW, SWEEP, follow_sensor, sweep_sensor
+from ol_canvas.sensors import FOLLOW, SWEEP, follow_plan, follow_sensor, sweep_sensor
+
 
 @dg.definitions
 def defs() -> dg.Definitions:
@@ -31,19 +33,19 @@ def _instance(environment: Environment, instance: CanvasInstance) -> dg.Definiti
     keys = InstanceAssets(instance.name)
     policy, stated = AttemptPolicy.of(environment), environment.orchestration
     limits = ExportLimits(stated.exports_in_flight, stated.export_deadline_seconds)
-    steps = instance_assets(keys, policy=policy, limits=limits)
+    steps = instance_assets(keys, webhook_source=instance.webhook_source, policy=policy, limits=limits)
     jobs = _jobs(keys, steps, limits)
+    plan = follow_plan(keys, policy=policy, exports_in_flight=stated.exports_in_flight)
     return dg.Definitions(
         assets=list(steps.values()),
+        asset_checks=[standing_checks(keys.name("standing_checks"), plan)],
         jobs=list(jobs.values()),
         sensors=[
             *SWEEP.registered(
                 environment,
-                lambda seconds: sweep_sensor(
-                    keys, jobs, rotation_seconds=seconds, policy=policy, exports_in_flight=stated.exports_in_flight
-                ),
+                lambda seconds: sweep_sensor(keys, jobs, plan, rotation_seconds=seconds),
             ),
-            *FOLLOW.registered(environment, lambda seconds: follow_sensor(keys, jobs, seconds=seconds, policy=policy)),
+            *FOLLOW.registered(environment, lambda seconds: follow_sensor(keys, jobs, plan, seconds=seconds)),
         ],
     )
 

@@ -1,17 +1,18 @@
 """Sensors of an instance: one asks the source, one brings what follows from it up to date."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
 from ol_core.cadence import OFF, Cadence
-from ol_core.desired_state import DATA_VERSION_TAG, AttemptPolicy, Step, decide, held_versions
-from ol_core.retirement import live_partitions
+from ol_core.desired_state import DATA_VERSION_TAG, AttemptPolicy, Step, held_versions
+from ol_core.follow_tick import Follower, FollowPlan, follow_tick
 from ol_core.sweep_tick import TICK_SECONDS, SweepPlan, sweep_tick
 
 from ol_canvas.assets.content import LAST_KIND, wanted_raw
 from ol_canvas.assets.keys import InstanceAssets
 from ol_canvas.resources import CanvasApiClientFactory
+from ol_canvas.tables import COURSE_KINDS
 
 Jobs = Mapping[str, Any]
 """An instance's jobs by step; Dagster does not export the type of what `define_asset_job` returns."""
@@ -23,17 +24,43 @@ FOLLOW = Cadence(dev=60, ci=OFF, qa=300, production=60)
 """Seconds between two looks at what is held."""
 
 
-def sweep_sensor(
-    keys: InstanceAssets, jobs: Jobs, *, rotation_seconds: int, policy: AttemptPolicy, exports_in_flight: int
-) -> dg.SensorDefinition:
-    """Build the sensor that asks an instance what it has and requests the courses that moved."""
-    plan = SweepPlan(
-        step=Step(
-            keys.name("course_export"), keys.course_content, keys.name("export_courses"), at_once=exports_in_flight
+def follow_plan(keys: InstanceAssets, *, policy: AttemptPolicy, exports_in_flight: int) -> FollowPlan:
+    """Return what is kept up to date: the cartridges, and what follows from them."""
+    return FollowPlan(
+        swept=Step(
+            keys.name("course_export"),
+            keys.course_content,
+            keys.name("export_courses"),
+            at_once=exports_in_flight,
+            makes=[keys.course_content, keys.course_metadata],
         ),
         partitions=keys.partitions,
-        rotation_seconds=rotation_seconds,
+        followers=[
+            Follower(
+                Step(
+                    keys.name("raw_tables"),
+                    keys.raw(LAST_KIND),
+                    keys.name("write_raw_tables"),
+                    makes=[keys.raw(kind) for kind in COURSE_KINDS],
+                ),
+                lambda instance: wanted_raw(instance, keys),
+            ),
+            Follower(
+                Step(keys.name("course_content_webhook"), keys.webhook, keys.webhook.to_python_identifier()),
+                lambda instance: held_versions(instance, keys.course_content, tag=DATA_VERSION_TAG),
+            ),
+        ],
         policy=policy,
+    )
+
+
+def sweep_sensor(keys: InstanceAssets, jobs: Jobs, plan: FollowPlan, *, rotation_seconds: int) -> dg.SensorDefinition:
+    """Build the sensor that asks an instance what it has and requests the courses that moved."""
+    sweep = SweepPlan(
+        step=plan.swept,
+        partitions=plan.partitions,
+        rotation_seconds=rotation_seconds,
+        policy=plan.policy,
         listing=Step(keys.name("courses"), keys.courses),
     )
 
@@ -51,23 +78,13 @@ def sweep_sensor(
         from ol_canvas.sweep import SWEEP_POLICY, InstanceSource
 
         with canvas_api.client(keys.instance, policy=SWEEP_POLICY) as client:
-            return sweep_tick(context, plan, InstanceSource(client))
+            return sweep_tick(context, sweep, InstanceSource(client))
 
     return sweep_instance
 
 
-def follow_sensor(keys: InstanceAssets, jobs: Jobs, *, seconds: int, policy: AttemptPolicy) -> dg.SensorDefinition:
+def follow_sensor(keys: InstanceAssets, jobs: Jobs, plan: FollowPlan, *, seconds: int) -> dg.SensorDefinition:
     """Build the sensor that requests what is behind the cartridges held; it asks nobody but Dagster."""
-    steps: list[tuple[Step, Callable[[dg.DagsterInstance], Mapping[str, str]]]] = [
-        (
-            Step(keys.name("raw_tables"), keys.raw(LAST_KIND), keys.name("write_raw_tables")),
-            lambda instance: wanted_raw(instance, keys),
-        ),
-        (
-            Step(keys.name("course_content_webhook"), keys.webhook, keys.webhook.to_python_identifier()),
-            lambda instance: held_versions(instance, keys.course_content, tag=DATA_VERSION_TAG),
-        ),
-    ]
 
     @dg.sensor(
         name=keys.name("follow"),
@@ -78,12 +95,6 @@ def follow_sensor(keys: InstanceAssets, jobs: Jobs, *, seconds: int, policy: Att
         description=f"Requests what is behind the cartridges of {keys.instance}: raw tables, webhooks.",
     )
     def follow_cartridges(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        live = live_partitions(context.instance, keys.course_content, keys.partitions)
-        decisions = [
-            decide(context.instance, one, wanted(context.instance), policy, live=live) for one, wanted in steps
-        ]
-        requests = [request for decision in decisions for request in decision.requests]
-        reasons = "; ".join(decision.reason for decision in decisions)
-        return dg.SensorResult(run_requests=requests, skip_reason=None if requests else reasons)
+        return follow_tick(context, plan)
 
     return follow_cartridges

@@ -16,6 +16,10 @@ class PermanentFailure(OlError):
     """The same attempt on the same input fails again: a refused value, a corrupt archive, a missing permission."""
 
 
+class Quarantined(PermanentFailure):
+    """What came cannot be used; it is kept apart, for a person to look at."""
+
+
 class TransientFailure(OlError):
     """The same attempt may succeed later: throttling, a server error, a broken connection.
 

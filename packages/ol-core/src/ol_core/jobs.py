@@ -56,7 +56,7 @@ def asset_job(
         max_runtime_seconds: When a run is ended; what it left undone is requested again.
         worker: What a run gets of a node.
     """
-    selection = assets if isinstance(assets, dg.AssetSelection) else dg.AssetSelection.assets(*assets.keys)
+    selection = assets if isinstance(assets, dg.AssetSelection) else _made_by(assets)
     return dg.define_asset_job(
         name,
         selection=selection,
@@ -67,3 +67,9 @@ def asset_job(
             KUBERNETES_TAG: {"container_config": {"resources": worker.resources}},
         },
     )
+
+
+def _made_by(assets: dg.AssetsDefinition) -> dg.AssetSelection:
+    """Select what a definition makes, and of all checks only its own: those that stand on its assets have sensors."""
+    made = dg.AssetSelection.assets(*assets.keys).without_checks()
+    return made | dg.AssetSelection.checks(*assets.check_keys) if assets.check_keys else made

@@ -78,7 +78,7 @@ class SweepCursor:
         after: Place of the last key that was read or failed in this rotation; "" before the first.
         is_open: Whether the rotation goes on.
         started_at: When the rotation began, in unix seconds.
-        existing: Keys that there were when some were read last.
+        inventory: What was last reported of the inventory.
         read: Keys that were read in this rotation.
         failed: Keys that could not be.
         sample: Some of those, with their reasons.
@@ -92,7 +92,7 @@ class SweepCursor:
     after: str = ""
     is_open: bool = False
     started_at: float = 0.0
-    existing: int = 0
+    inventory: Mapping[str, str] = field(default_factory=dict)
     read: int = 0
     failed: int = 0
     sample: Mapping[str, str] = field(default_factory=dict)

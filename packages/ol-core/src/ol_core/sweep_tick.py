@@ -4,13 +4,16 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Protocol
 
 import dagster as dg
 
-from ol_core.desired_state import AttemptPolicy, Decision, Step, decide, outcomes
+from ol_core.desired_state import AttemptPolicy, Decision, Outcome, Step, decide, outcomes
 from ol_core.failures import TransientFailure
+from ol_core.inventory import news
 from ol_core.retirement import Retirement, ShrinkGuard, retire
 from ol_core.sweep import Discovery, Known, Sweep, SweepCursor, SweepResult, tick_budget_seconds
 
@@ -21,6 +24,8 @@ TICK_SECONDS = 60
 """Between ticks. A tick in which nothing is due costs a few queries; the source is asked once a rotation."""
 
 _STUCK_AFTER = 4
+
+_Change = dg.AddDynamicPartitionsRequest | dg.DeleteDynamicPartitionsRequest
 
 
 class SweepSource(Protocol):
@@ -68,50 +73,60 @@ def sweep_tick(
     Raises:
         OlError: nothing at all can be read. Dagster keeps the cursor as it was, so nothing is skipped.
     """
-    now, deadline = time.time(), time.monotonic() + (budget_seconds or tick_budget_seconds())
-    instance, cursor = context.instance, SweepCursor.parse(context.cursor)
-    partitions = instance.get_dynamic_partitions(str(plan.partitions.name))
-    changes: list[dg.AddDynamicPartitionsRequest | dg.DeleteDynamicPartitionsRequest] = []
-    keys = set(partitions)
-    patience = _STUCK_AFTER if cursor.is_open else 1  # in a rotation that does not end, others come first in the next
-    if now >= cursor.started_at + plan.rotation_seconds * patience:
-        retirement = _discovered(instance, plan, source, partitions, deadline=deadline)
-        found = retirement.discovery
-        cursor = cursor.next_rotation(now=now)
-        new = sorted(set(found.keys if isinstance(found, Known) else found.seen) - keys)
-        changes = [plan.partitions.build_add_request(new)] if new else []
-        changes += [plan.partitions.build_delete_request(list(retirement.removed))] if retirement.removed else []
-        keys = keys.union(new).difference(retirement.removed)
-        if isinstance(found, Known):
-            cursor = replace(cursor, discovery="", listing=found.version)
-        else:
-            context.log.warning("what the source has is unknown, so nothing is retired: %s", found.reason)
-            cursor = replace(cursor, discovery=found.reason)
+    deadline = time.monotonic() + (budget_seconds or tick_budget_seconds())
+    instance, step = context.instance, plan.step
+    cursor, keys, changes = _rotation(context, plan, source, SweepCursor.parse(context.cursor), deadline=deadline)
+    known = outcomes(instance, step.asset_key)
+    keys = {key for key in keys if not (key in known and known[key].retired)}
     pending = {key: version for key, version in cursor.pending.items() if key in keys}
+    pending |= _forgiven(known, keys.difference(pending), plan.policy.batch_size - len(pending))
     if cursor.is_open:
-        known = outcomes(instance, plan.step.asset_key)
-        keys = {key for key in keys if not (key in known and known[key].retired)}
         result = source.sweep(sorted(keys), deadline - time.monotonic()).run(
             keys,
             cursor,
             is_settled=lambda key, version: not plan.policy.may_try(known.get(key), version),
             room=plan.policy.batch_size - len(pending),
         )
-        cursor, pending = replace(result.cursor, existing=len(keys)), _merged(pending, result)
+        cursor, pending = result.cursor, _merged(pending, result)
         for key, error in list(result.failed.items())[:5]:
             context.log.warning("%s: its version is unknown: %s", key, error)
-    decision = decide(instance, plan.step, pending, plan.policy)
+    decision = decide(instance, step, pending, plan.policy)
     waiting = {key: version for key, version in decision.waiting.items() if key in keys}
     listing = _listing(instance, plan, cursor)
-    events, reported = _coverage(plan, cursor)
+    events, reported = _coverage(plan, cursor, len(keys))
+    stock, kept = news(instance, step, keys, waiting, at_rest=decision.at_rest, reported=cursor.inventory)
     requests = [*listing.requests, *decision.requests]
     return dg.SensorResult(
         run_requests=requests,
-        skip_reason=None if requests else f"{decision.reason}; {_progress(cursor)}",
-        cursor=str(replace(cursor, pending=waiting, reported=reported)),
+        skip_reason=None if requests else f"{decision.reason}; {_progress(cursor, len(keys))}",
+        cursor=str(replace(cursor, pending=waiting, reported=reported, inventory=kept)),
         dynamic_partitions_requests=changes,
-        asset_events=events,
+        asset_events=[*events, *stock],
     )
+
+
+def _rotation(
+    context: dg.SensorEvaluationContext, plan: SweepPlan, source: SweepSource, cursor: SweepCursor, *, deadline: float
+) -> tuple[SweepCursor, set[str], list[_Change]]:
+    """Begin the next rotation where one is due; return the cursor, all partitions, and how those change."""
+    partitions = context.instance.get_dynamic_partitions(str(plan.partitions.name))
+    now, keys = time.time(), set(partitions)
+    patience = _STUCK_AFTER if cursor.is_open else 1  # in a rotation that does not end, others come first in the next
+    if now < cursor.started_at + plan.rotation_seconds * patience:
+        return cursor, keys, []
+    retirement = _discovered(context.instance, plan, source, partitions, deadline=deadline)
+    found, removed = retirement.discovery, list(retirement.removed)
+    cursor = cursor.next_rotation(now=now)
+    if isinstance(found, Known):
+        cursor, seen = replace(cursor, discovery="", listing=found.version), found.keys
+    else:
+        context.log.warning("what the source has is unknown, so nothing is retired: %s", found.reason)
+        cursor, seen = replace(cursor, discovery=found.reason), found.seen
+    new = sorted(set(seen) - keys)
+    changes: list[_Change] = [plan.partitions.build_add_request(new)] if new else []
+    if removed:
+        changes.append(plan.partitions.build_delete_request(removed))
+    return cursor, keys.union(new).difference(removed), changes
 
 
 def _discovered(
@@ -132,6 +147,12 @@ def _discovered(
     return Retirement(found)
 
 
+def _forgiven(known: Mapping[str, Outcome], keys: AbstractSet[str], room: int) -> dict[str, str]:
+    """Return what somebody wants tried again, as much as there is room for; it does not wait for its next reading."""
+    forgiven = (key for key in sorted(keys) if key in known and known[key].ending == "r")
+    return {key: known[key].version for key in islice(forgiven, max(0, room))}
+
+
 def _merged(pending: Mapping[str, str], result: SweepResult) -> dict[str, str]:
     """Return what is to be requested: what moved, and what was found before and still stands."""
     settled = set(result.unchanged)
@@ -144,7 +165,7 @@ def _listing(instance: dg.DagsterInstance, plan: SweepPlan, cursor: SweepCursor)
     return decide(instance, plan.listing, {"": cursor.listing}, plan.policy)
 
 
-def _coverage(plan: SweepPlan, cursor: SweepCursor) -> tuple[list[dg.AssetCheckEvaluation], str]:
+def _coverage(plan: SweepPlan, cursor: SweepCursor, existing: int) -> tuple[list[dg.AssetCheckEvaluation], str]:
     """Return the evaluation of a complete rotation where it differs from the one reported last."""
     if cursor.is_open or not cursor.rotation:
         return [], cursor.reported
@@ -157,7 +178,7 @@ def _coverage(plan: SweepPlan, cursor: SweepCursor) -> tuple[list[dg.AssetCheckE
     metadata: Mapping[str, dg.MetadataValue] = {
         "read": dg.MetadataValue.int(cursor.read),
         "failed": dg.MetadataValue.int(cursor.failed),
-        "partitions": dg.MetadataValue.int(cursor.existing),
+        "partitions": dg.MetadataValue.int(existing),
         "sample": dg.MetadataValue.json(dict(cursor.sample)),
         **({"discovery": dg.MetadataValue.text(cursor.discovery)} if cursor.discovery else {}),
     }
@@ -166,13 +187,13 @@ def _coverage(plan: SweepPlan, cursor: SweepCursor) -> tuple[list[dg.AssetCheckE
         check_name=COVERAGE_CHECK,
         passed=passed,
         severity=dg.AssetCheckSeverity.WARN,
-        description=_progress(cursor),
+        description=_progress(cursor, existing),
         metadata=metadata,
     )
     return [evaluation], reported
 
 
-def _progress(cursor: SweepCursor) -> str:
+def _progress(cursor: SweepCursor, existing: int) -> str:
     state = "goes on" if cursor.is_open else "is complete"
-    counts = f"{cursor.read} of {cursor.existing} read, {cursor.failed} failed"
+    counts = f"{cursor.read} of {existing} read, {cursor.failed} failed"
     return "; ".join(filter(None, (f"rotation {cursor.rotation} {state}: {counts}", cursor.discovery)))

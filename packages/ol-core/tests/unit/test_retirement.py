@@ -1,6 +1,5 @@
 """Retirement through the ticks of a sensor, on a real instance; the source does as it is told."""
 
-import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -264,8 +263,8 @@ def test_a_shrink_beyond_the_guard_is_not_believed_and_everything_says_so(world:
     assert world.partitions == world.live == set(everything)
     assert world.events() == before
     assert f"{gone} of 10 partitions of exports are gone" in str(results[-1].skip_reason)
-    coverage = [event for result in results for event in result.asset_events]
-    assert [event.check_name for event in coverage if isinstance(event, dg.AssetCheckEvaluation)] == [COVERAGE_CHECK]
+    said = [event for result in results for event in result.asset_events if isinstance(event, dg.AssetCheckEvaluation)]
+    assert sum(event.check_name == COVERAGE_CHECK for event in said) == 1
     check = latest_check(world.instance, KEY, COVERAGE_CHECK)
     assert check is not None
     assert not check.passed
@@ -355,8 +354,7 @@ def test_failed_attempts_of_a_retired_partition_are_not_tried(world: World) -> N
     assert decide(world.instance, STEP, {"c3": "9"}).requests == ()
 
 
-def test_the_cursor_says_how_many_there_are_without_the_retired(world: World) -> None:
+def test_the_tick_says_how_many_there_are_without_the_retired(world: World) -> None:
     world.exists.remove("c3")
     result = world.tick()
     assert "9 of 9 read" in str(result.skip_reason)
-    assert json.loads(str(result.cursor))["existing"] == 9

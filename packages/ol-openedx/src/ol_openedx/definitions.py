@@ -9,10 +9,11 @@ from ol_core.environment import Environment, OpenEdxDeployment, load_environment
 from ol_core.exports import ExportLimits
 from ol_core.jobs import LARGE, SMALL, asset_job
 from ol_core.resources import shared_resources
+from ol_core.standing_checks import standing_checks
 
 from ol_openedx.assets import DeploymentAssets, deployment_assets
 from ol_openedx.resources import openedx_api
-from ol_openedx.sensors import FOLLOW, SWEEP, follow_sensor, sweep_sensor
+from ol_openedx.sensors import FOLLOW, SWEEP, follow_plan, follow_sensor, sweep_sensor
 
 
 @dg.definitions
@@ -34,17 +35,17 @@ def _deployment(environment: Environment, deployment: OpenEdxDeployment) -> dg.D
     limits = ExportLimits(stated.exports_in_flight, stated.export_deadline_seconds)
     steps = deployment_assets(keys, webhook_source=deployment.webhook_source, policy=policy, limits=limits)
     jobs = _jobs(keys, steps, limits)
+    plan = follow_plan(keys, policy=policy, exports_in_flight=stated.exports_in_flight)
     return dg.Definitions(
         assets=list(steps.values()),
+        asset_checks=[standing_checks(keys.name("standing_checks"), plan)],
         jobs=list(jobs.values()),
         sensors=[
             *SWEEP.registered(
                 environment,
-                lambda seconds: sweep_sensor(
-                    keys, jobs, rotation_seconds=seconds, policy=policy, exports_in_flight=stated.exports_in_flight
-                ),
+                lambda seconds: sweep_sensor(keys, jobs, plan, rotation_seconds=seconds),
             ),
-            *FOLLOW.registered(environment, lambda seconds: follow_sensor(keys, jobs, seconds=seconds, policy=policy)),
+            *FOLLOW.registered(environment, lambda seconds: follow_sensor(keys, jobs, plan, seconds=seconds)),
         ],
     )
 

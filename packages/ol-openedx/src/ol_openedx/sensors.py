@@ -1,14 +1,15 @@
 """Sensors of a deployment: one asks the source, one brings what follows from it up to date."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
 from ol_core.cadence import OFF, Cadence
-from ol_core.desired_state import DATA_VERSION_TAG, AttemptPolicy, Step, decide, held_versions
-from ol_core.retirement import live_partitions
+from ol_core.desired_state import DATA_VERSION_TAG, AttemptPolicy, Step, held_versions
+from ol_core.follow_tick import Follower, FollowPlan, follow_tick
 from ol_core.sweep_tick import TICK_SECONDS, SweepPlan, sweep_tick
 
+from ol_openedx.archive import TABLE_KINDS
 from ol_openedx.assets.content import LAST_KIND, wanted_processed, wanted_raw
 from ol_openedx.assets.keys import DeploymentAssets
 from ol_openedx.resources import OpenEdxApiClientFactory
@@ -23,15 +24,46 @@ FOLLOW = Cadence(dev=60, ci=OFF, qa=300, production=60)
 """Seconds between two looks at what is held."""
 
 
-def sweep_sensor(
-    keys: DeploymentAssets, jobs: Jobs, *, rotation_seconds: int, policy: AttemptPolicy, exports_in_flight: int
-) -> dg.SensorDefinition:
-    """Build the sensor that asks a deployment what it has and requests the course runs that moved."""
-    plan = SweepPlan(
-        step=Step(keys.name("course_xml"), keys.course_xml, keys.name("export_courses"), at_once=exports_in_flight),
+def follow_plan(keys: DeploymentAssets, *, policy: AttemptPolicy, exports_in_flight: int) -> FollowPlan:
+    """Return what is kept up to date: the archives, and what follows from them."""
+    return FollowPlan(
+        swept=Step(keys.name("course_xml"), keys.course_xml, keys.name("export_courses"), at_once=exports_in_flight),
         partitions=keys.partitions,
-        rotation_seconds=rotation_seconds,
+        followers=[
+            Follower(
+                Step(
+                    keys.name("processed_data"),
+                    keys.processed(LAST_KIND),
+                    keys.name("read_archives"),
+                    makes=[keys.processed(kind) for kind in TABLE_KINDS],
+                ),
+                lambda instance: wanted_processed(instance, keys),
+            ),
+            Follower(
+                Step(
+                    keys.name("raw_tables"),
+                    keys.raw(LAST_KIND),
+                    keys.name("write_raw_tables"),
+                    makes=[keys.raw(kind) for kind in TABLE_KINDS],
+                ),
+                lambda instance: wanted_raw(instance, keys),
+            ),
+            Follower(
+                Step(keys.name("course_content_webhook"), keys.webhook, keys.webhook.to_python_identifier()),
+                lambda instance: held_versions(instance, keys.course_xml, tag=DATA_VERSION_TAG),
+            ),
+        ],
         policy=policy,
+    )
+
+
+def sweep_sensor(keys: DeploymentAssets, jobs: Jobs, plan: FollowPlan, *, rotation_seconds: int) -> dg.SensorDefinition:
+    """Build the sensor that asks a deployment what it has and requests the course runs that moved."""
+    sweep = SweepPlan(
+        step=plan.swept,
+        partitions=plan.partitions,
+        rotation_seconds=rotation_seconds,
+        policy=plan.policy,
         listing=Step(keys.name("course_runs"), keys.course_runs),
     )
 
@@ -49,27 +81,13 @@ def sweep_sensor(
         from ol_openedx.sweep import SWEEP_POLICY, DeploymentSource
 
         with openedx_api.client(keys.deployment, policy=SWEEP_POLICY) as client:
-            return sweep_tick(context, plan, DeploymentSource(client))
+            return sweep_tick(context, sweep, DeploymentSource(client))
 
     return sweep_deployment
 
 
-def follow_sensor(keys: DeploymentAssets, jobs: Jobs, *, seconds: int, policy: AttemptPolicy) -> dg.SensorDefinition:
+def follow_sensor(keys: DeploymentAssets, jobs: Jobs, plan: FollowPlan, *, seconds: int) -> dg.SensorDefinition:
     """Build the sensor that requests what is behind the archives held; it asks nobody but Dagster."""
-    steps: list[tuple[Step, Callable[[dg.DagsterInstance], Mapping[str, str]]]] = [
-        (
-            Step(keys.name("processed_data"), keys.processed(LAST_KIND), keys.name("read_archives")),
-            lambda instance: wanted_processed(instance, keys),
-        ),
-        (
-            Step(keys.name("raw_tables"), keys.raw(LAST_KIND), keys.name("write_raw_tables")),
-            lambda instance: wanted_raw(instance, keys),
-        ),
-        (
-            Step(keys.name("course_content_webhook"), keys.webhook, keys.webhook.to_python_identifier()),
-            lambda instance: held_versions(instance, keys.course_xml, tag=DATA_VERSION_TAG),
-        ),
-    ]
 
     @dg.sensor(
         name=keys.name("follow"),
@@ -80,12 +98,6 @@ def follow_sensor(keys: DeploymentAssets, jobs: Jobs, *, seconds: int, policy: A
         description=f"Requests what is behind the archives of {keys.deployment}: processed data, raw tables, webhooks.",
     )
     def follow_archives(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        live = live_partitions(context.instance, keys.course_xml, keys.partitions)
-        decisions = [
-            decide(context.instance, one, wanted(context.instance), policy, live=live) for one, wanted in steps
-        ]
-        requests = [request for decision in decisions for request in decision.requests]
-        reasons = "; ".join(decision.reason for decision in decisions)
-        return dg.SensorResult(run_requests=requests, skip_reason=None if requests else reasons)
+        return follow_tick(context, plan)
 
     return follow_archives

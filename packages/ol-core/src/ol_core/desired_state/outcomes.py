@@ -1,8 +1,8 @@
 """What became of each partition, as events: the newest observation of a partition says how its last attempt ended.
 
-Its data version is `{wanted version}-{attempts}{s|t|p|r}{unix seconds}`: succeeded, failed for the time being, failed
-for good, or forgiven; with an `x` at its end where the source no longer has the partition. So one query tells for all
-partitions which version each holds, and how often the wanted one failed.
+Its data version is `{wanted version}-{attempts}{s|t|p|q|r}{unix seconds}`: succeeded, failed for the time being, failed
+for good, quarantined, or forgiven; with an `x` at its end where the source no longer has the partition. So one query
+tells for all partitions which version each holds, and how often the wanted one failed.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from typing import Literal
 import dagster as dg
 
 from ol_core.dagster_storage import DATA_VERSION_TAG, latest_data_versions, latest_event_ids
-from ol_core.failures import TransientFailure
+from ol_core.failures import Quarantined, TransientFailure
 
 WANTED_VERSION_TAG = "ol/wanted_version"
 """Version that an unpartitioned asset's materialization, or a run of its job, was made for."""
@@ -29,11 +29,11 @@ RUN_TAG = "ol/run_id"
 RETIRED_TAG = "ol/retired"
 """On an observation that retires a partition (`retired`) or takes it back (`back`); no attempt ended with it."""
 
-Ending = Literal["s", "t", "p", "r"]
+Ending = Literal["s", "t", "p", "q", "r"]
 
 _VERSION = re.compile(r"[A-Za-z0-9_.-]{1,45}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_OUTCOME = re.compile(r"(?P<version>.*)-(?P<attempts>\d+)(?P<ending>[stpr])(?P<at>\d+)(?P<retired>x?)")
+_OUTCOME = re.compile(r"(?P<version>.*)-(?P<attempts>\d+)(?P<ending>[stpqr])(?P<at>\d+)(?P<retired>x?)")
 _PAGE = 1000
 
 
@@ -44,7 +44,8 @@ class Outcome:
     Attributes:
         version: Wanted version of the attempt.
         attempts: Failed attempts at that version so far; 0 after a success.
-        ending: `s` succeeded, `t` failed transiently, `p` failed permanently, `r` reset: nothing counts.
+        ending: `s` succeeded, `t` failed transiently, `p` failed permanently, `q` failed permanently, with what came
+            in quarantine, `r` reset: nothing counts.
         at: When, in unix seconds.
         retired: Whether the source no longer has the partition, since some time after the attempt.
     """
@@ -58,7 +59,7 @@ class Outcome:
     @property
     def failed(self) -> bool:
         """Whether the attempt failed."""
-        return self.ending in ("t", "p")
+        return self.ending in ("t", "p", "q")
 
     @property
     def data_version(self) -> str:
@@ -71,7 +72,7 @@ class Outcome:
         found = _OUTCOME.fullmatch(data_version)
         if found is None:
             return None
-        ending: Ending = found["ending"]  # type: ignore[assignment]  # the pattern allows these four letters only
+        ending: Ending = found["ending"]  # type: ignore[assignment]  # the pattern allows these letters only
         return cls(found["version"], int(found["attempts"]), ending, int(found["at"]), bool(found["retired"]))
 
 
@@ -175,6 +176,12 @@ def failure_reasons(
     return reasons
 
 
+def newest_observation_id(instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> int:
+    """Return the storage id of an asset's newest observation; 0 before the first."""
+    newest = instance.fetch_observations(asset_key, limit=1).records
+    return newest[0].storage_id if newest else 0
+
+
 def observations_since(
     instance: dg.DagsterInstance, asset_key: dg.AssetKey, since: float
 ) -> Iterator[dg.EventLogRecord]:
@@ -218,16 +225,22 @@ def failed_attempt(  # noqa: PLR0913 - what an attempt is
         tags: Further tags.
     """
     so_far = before.attempts if before is not None and before.failed and before.version == version else 0
-    ending: Ending = "t" if isinstance(error, TransientFailure) else "p"
+    ending: Ending = "q" if isinstance(error, Quarantined) else "t" if isinstance(error, TransientFailure) else "p"
     outcome = Outcome(version, so_far + 1, ending, int(time.time()))
     reason = f"{type(error).__name__}: {error}"
     failed: dict[str, str | int] = {"error": reason, "attempt": outcome.attempts}
     return outcome_event(asset_key, partition, outcome, description=reason, metadata=failed, tags=tags)
 
 
-def attempts_reset(asset_key: dg.AssetKey, partition: str) -> dg.AssetObservation:
-    """Return the event that forgives a partition its failed attempts: it is requested again, whatever it holds."""
-    outcome = Outcome("", 0, "r", int(time.time()))
+def attempts_reset(asset_key: dg.AssetKey, partition: str, version: str = "") -> dg.AssetObservation:
+    """Return the event that forgives a partition its failed attempts: it is requested again, whatever it holds.
+
+    Args:
+        asset_key: The asset.
+        partition: Its partition; "" without partitions.
+        version: The version that is wanted, where it is known.
+    """
+    outcome = Outcome(version, 0, "r", int(time.time()))
     return outcome_event(asset_key, partition, outcome, tags={RESET_TAG: str(outcome.at)})
 
 

@@ -11,7 +11,7 @@ from pydantic import Field, PrivateAttr
 
 from ol_core.desired_state import DATA_VERSION_TAG, WANTED_VERSION_TAG, as_version, latest_by_partition, recorded
 from ol_core.environment import Environment
-from ol_core.failures import OlError, PermanentFailure, UpstreamMissing
+from ol_core.failures import OlError, PermanentFailure, Quarantined, UpstreamMissing
 from ol_core.objects.files import (
     Digest,
     FileObject,
@@ -144,10 +144,10 @@ class _FileObjects(dg.ConfigurableIOManager):
 
         return recorded(asset_key, wanted, stored(), events)
 
-    def quarantine(self, source: Path, *, asset_key: dg.AssetKey, partition: str, error: OlError) -> PermanentFailure:
+    def quarantine(self, source: Path, *, asset_key: dg.AssetKey, partition: str, error: OlError) -> Quarantined:
         """Keep a file that cannot be used; return the failure that says why and where it is."""
         kept = self.put_by_checksum(source, asset_key=asset_key.with_prefix("quarantine"), partition=partition)
-        return PermanentFailure(f"{error}; the file is kept at {kept.path}")
+        return Quarantined(f"{error}; the file is kept at {kept.path}")
 
     @contextmanager
     def open(self, path: str, *, sha256: str | None = None) -> Iterator[BinaryIO]:

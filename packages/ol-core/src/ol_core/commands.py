@@ -1,0 +1,214 @@
+"""`ol recover` and `ol retire`: what a person decides about partitions, on the instance of `DAGSTER_HOME`."""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ol_core.failures import PermanentFailure
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+    from ol_core.desired_state import Outcome
+    from ol_core.retirement import Shrink
+
+_SHOWN = 20
+_ENDINGS = {"t": "failed", "p": "failed", "q": "quarantined", "s": "held", "r": "to be tried again"}
+
+
+@click.command()
+@click.argument("asset")
+@click.argument("partitions", nargs=-1)
+@click.option("--failed", is_flag=True, help="All partitions that failed.")
+@click.option("--quarantined", is_flag=True, help="All partitions of which something is in quarantine.")
+@click.option("--all", "everything", is_flag=True, help="Both.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be tried again.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+def recover(
+    asset: str,
+    partitions: tuple[str, ...],
+    *,
+    failed: bool,
+    quarantined: bool,
+    everything: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Have partitions of ASSET tried again: their failed attempts no longer count.
+
+    Name the PARTITIONS, or say which by an option. The next tick of the asset's sensor requests them.
+    """
+    states = {"failed"} if failed or everything else set()
+    states |= {"quarantined"} if quarantined or everything else set()
+    if bool(partitions) == bool(states):
+        raise click.UsageError("name the partitions, or say which by --failed, --quarantined or --all")
+    with _instance() as instance:
+        asset_key = _attempts_of(instance, asset)
+        chosen = _chosen(instance, asset_key, partitions, states)
+        rows = _rows(instance, asset_key, chosen)
+        if not dry_run:
+            _forgive(instance, asset_key, chosen)
+    name = asset_key.to_user_string()
+    if as_json:
+        click.echo(json.dumps({"asset": name, "dry_run": dry_run, "partitions": rows}, indent=2))
+        return
+    for row in rows:
+        click.echo(f"{row['partition'] or name}: {row['state']}, {row['attempts']} failed attempts. {row['reason']}")
+    would = "would be" if dry_run else "are"
+    click.echo(f"{len(rows)} of {name} {would} tried again")
+    if rows and not dry_run:
+        click.echo("The next tick of its sensor requests them, within about a minute where Dagster's daemon runs.")
+
+
+@click.group()
+def retire() -> None:
+    """Partitions that a source no longer has, where so many are gone at once that it is not believed."""
+
+
+@retire.command()
+@click.argument("assets", nargs=-1)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
+def show(assets: tuple[str, ...], *, as_json: bool) -> None:
+    """Name what would be retired if a person said that it is gone; of ASSETS, or of all."""
+    with _instance() as instance:
+        shrinks = _shrinks(instance, assets)
+    if as_json:
+        rows = [
+            {
+                "asset": one.asset_key.to_user_string(),
+                "shrink": one.shrink_id,
+                "known": one.known,
+                "gone": list(one.gone),
+            }
+            for one in shrinks
+        ]
+        click.echo(json.dumps(rows, indent=2))
+        return
+    for one in shrinks:
+        click.echo(one.reason)
+        for partition in one.gone:
+            click.echo(f"  {partition}")
+    if not shrinks:
+        click.echo("nothing waits for an acknowledgement")
+
+
+@retire.command()
+@click.argument("asset")
+@click.argument("shrink")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def acknowledge(asset: str, shrink: str, *, yes: bool) -> None:
+    """Retire what SHRINK names of ASSET, since it is really gone; `ol retire show` lists both."""
+    from ol_core.retirement import acknowledge as retire_all
+
+    with _instance() as instance:
+        asset_key = _known(instance, asset)
+        standing = next((one for one in _shrinks(instance, [asset]) if one.shrink_id == shrink), None)
+        if standing is not None and not yes:
+            for partition in standing.gone[:_SHOWN]:
+                click.echo(f"  {partition}")
+            if len(standing.gone) > _SHOWN:
+                click.echo(f"  and {len(standing.gone) - _SHOWN} more; see them all: ol retire show {asset}")
+            click.confirm(f"Retire these {len(standing.gone)} of {standing.known} partitions of {asset}?", abort=True)
+        done = retire_all(instance, asset_key, shrink)
+    click.echo(f"{len(done.gone)} partitions of {asset} are retired; their files, rows and events stay.")
+    click.echo("The next discovery removes them where no run holds them, or takes back what the source has again.")
+
+
+@contextmanager
+def _instance() -> "Iterator[dg.DagsterInstance]":
+    import dagster as dg
+
+    if not os.environ.get("DAGSTER_HOME"):
+        raise PermanentFailure(
+            "DAGSTER_HOME is not set; set it to the folder of the deployment's dagster.yaml, or to DIR/dagster for what"
+            " `ol dev --data-dir DIR` and `ol demo --data-dir DIR` run"
+        )
+    with dg.DagsterInstance.get() as instance:
+        yield instance
+
+
+def _known(instance: "dg.DagsterInstance", name: str) -> "dg.AssetKey":
+    import dagster as dg
+
+    asset_key = dg.AssetKey.from_user_string(name)
+    if not instance.has_asset_key(asset_key):
+        raise _unknown(name, (key.to_user_string() for key in instance.all_asset_keys()))
+    return asset_key
+
+
+def _attempts_of(instance: "dg.DagsterInstance", name: str) -> "dg.AssetKey":
+    """Return the asset under which the attempts at an asset's partitions stand."""
+    import dagster as dg
+
+    from ol_core.dagster_storage import latest_check
+    from ol_core.inventory import ATTEMPTS_METADATA, INVENTORY_CHECK
+
+    asset_key = _known(instance, name)
+    inventory = latest_check(instance, asset_key, INVENTORY_CHECK)
+    if inventory is not None:
+        return dg.AssetKey.from_user_string(str(inventory.metadata[ATTEMPTS_METADATA].value))
+    if not _outcomes(instance, asset_key):
+        counted = (key for key in instance.all_asset_keys() if latest_check(instance, key, INVENTORY_CHECK))
+        raise _unknown(name, (key.to_user_string() for key in counted), "no attempts at it are recorded")
+    return asset_key
+
+
+def _outcomes(instance: "dg.DagsterInstance", asset_key: "dg.AssetKey") -> "Mapping[str, Outcome]":
+    from ol_core.desired_state import outcomes
+
+    return outcomes(instance, asset_key) or outcomes(instance, asset_key, [""])
+
+
+def _unknown(name: str, valid: Iterable[str], what: str = "it is not known") -> PermanentFailure:
+    lines = "".join(f"\n  {one}" for one in sorted(valid)) or "\n  none yet: nothing was materialized or tried here"
+    return PermanentFailure(f"{name}: {what} on this instance; valid assets:{lines}")
+
+
+def _chosen(
+    instance: "dg.DagsterInstance", asset_key: "dg.AssetKey", partitions: Sequence[str], states: set[str]
+) -> "dict[str, Outcome]":
+    known = {one: outcome for one, outcome in _outcomes(instance, asset_key).items() if not outcome.retired}
+    if states:
+        return {one: outcome for one, outcome in known.items() if _ENDINGS[outcome.ending] in states}
+    for one in partitions:
+        if one not in known:
+            name, close = asset_key.to_user_string(), get_close_matches(one, known, n=5, cutoff=0.3)
+            valid = f"; did you mean {', '.join(close)}?" if close else ""
+            raise PermanentFailure(f"{one} is no partition of {name} that was tried and is not retired{valid}")
+    return {one: known[one] for one in partitions}
+
+
+def _rows(
+    instance: "dg.DagsterInstance", asset_key: "dg.AssetKey", chosen: "Mapping[str, Outcome]"
+) -> list[dict[str, Any]]:
+    from ol_core.desired_state import failure_reasons
+
+    reasons = failure_reasons(instance, asset_key, [one for one in chosen if one]) if any(chosen) else {}
+    return [
+        {
+            "partition": partition,
+            "state": _ENDINGS[outcome.ending],
+            "attempts": outcome.attempts,
+            "reason": reasons.get(partition, ""),
+        }
+        for partition, outcome in sorted(chosen.items())
+    ]
+
+
+def _forgive(instance: "dg.DagsterInstance", asset_key: "dg.AssetKey", chosen: "Mapping[str, Outcome]") -> None:
+    from ol_core.desired_state import attempts_reset
+
+    for partition, outcome in chosen.items():
+        instance.report_runless_asset_event(attempts_reset(asset_key, partition, outcome.version))
+
+
+def _shrinks(instance: "dg.DagsterInstance", assets: Sequence[str]) -> "list[Shrink]":
+    from ol_core.retirement import standing_shrinks
+
+    keys = [_known(instance, asset) for asset in assets] or sorted(instance.all_asset_keys())
+    return standing_shrinks(instance, keys)
