@@ -16,7 +16,6 @@ from ol_core.failures import OlError, PermanentFailure, TransientFailure, Upstre
 from ol_core.secrets import AccessRefused, Vault, VaultClient
 from ol_devkit.servers.openbao import OpenBao, openbao, openbao_on_disk
 from ol_devkit.servers.postgres import PostgresServer
-from ol_devkit.servers.postgres import PostgresServer
 from ol_devkit.servers.process import free_ports
 
 REF = SecretRef(path="openedx/mitx", key="client_secret")
