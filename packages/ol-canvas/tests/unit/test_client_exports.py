@@ -63,7 +63,7 @@ class Exports(ScriptedCanvas):
                 self.most_running = max(self.most_running, len(running))
                 return httpx.Response(200, json=self.jobs[number - 50])
             case ["api", "v1", "courses", course, "content_exports"]:
-                return httpx.Response(200, json=[one for one in reversed(self.jobs) if one["course"] == course])
+                return httpx.Response(200, json=[_shown(one) for one in reversed(self.jobs) if one["course"] == course])
             case ["api", "v1", "courses", _, "content_exports", number]:
                 return self._look(int(number))
             case ["api", "v1", "progress", number]:
@@ -82,8 +82,12 @@ class Exports(ScriptedCanvas):
         if isinstance(answer, Mapping):
             return httpx.Response(200, json={**job, **answer})
         job["workflow_state"] = answer
-        file = {"attachment": {"url": f"{BASE}/files/{number}/download?verifier=s3cr3t"}}
-        return httpx.Response(200, json={**job, **(file if answer == "exported" else {})})
+        return httpx.Response(200, json=_shown(job))
+
+
+def _shown(job: Mapping[str, Any]) -> dict[str, Any]:
+    file = {"attachment": {"url": f"{BASE}/files/{job['id']}/download?verifier=s3cr3t"}}
+    return {**(file if job["workflow_state"] == "exported" else {}), **job}
 
 
 def exports_of(canvas: Exports, tmp_path: Path, *courses: str, **bounds: Any) -> dict[str, CanvasExport | OlError]:
@@ -284,21 +288,22 @@ def test_a_submission_that_canvas_did_not_take_fails_for_the_time_being(tmp_path
 @pytest.mark.parametrize(
     ("export", "state", "is_taken_up"),
     [
-        ({}, "created", True),
-        ({}, "exported", True),
-        ({}, "failed", False),
-        ({"at": time.time() - 120}, "created", False),
-        ({"user": SOMEBODY}, "created", False),
-        ({"kind": "zip"}, "created", False),
+        ({}, {"workflow_state": "created"}, True),
+        ({}, {"workflow_state": "exported"}, True),
+        ({}, {"workflow_state": "failed"}, False),
+        ({}, {"workflow_state": "exported", "attachment": None}, False),
+        ({"at": time.time() - 120}, {}, False),
+        ({"user": SOMEBODY}, {}, False),
+        ({"kind": "zip"}, {}, False),
     ],
-    ids=["unfinished", "finished", "failed", "older than the version", "somebody else's", "of another kind"],
+    ids=["unfinished", "finished", "failed", "without a file", "older", "somebody else's", "of another kind"],
 )
 def test_an_export_of_this_version_that_nobody_kept_is_taken_up(
-    tmp_path: Path, export: dict[str, Any], state: str, *, is_taken_up: bool
+    tmp_path: Path, export: dict[str, Any], state: dict[str, Any], *, is_taken_up: bool
 ) -> None:
     canvas = Exports({})
-    job = canvas.jobs[canvas.job(A, **export) - 50]
-    job["workflow_state"] = state
+    canvas.job(A, **export)
+    canvas.jobs[0] |= state
     result = exports_of(canvas, tmp_path, A, wanted_since={A: time.time() - 30})[A]
     assert isinstance(result, CanvasExport)
     assert (result.export_id == "50") == is_taken_up

@@ -91,7 +91,7 @@ def test_every_problem_of_a_file_is_listed_at_once(write: Callable[..., Path]) -
     )
     lines = problems()
 
-    assert lines[0] == f"{file} has 13 problems:"
+    assert lines[0] == f"{file} has 14 problems:"
     assert sorted(line.strip() for line in lines[1:]) == sorted(
         [
             "name: the file is for 'production' but DAGSTER_ENV is 'qa'; use one name",
@@ -105,6 +105,7 @@ def test_every_problem_of_a_file_is_listed_at_once(write: Callable[..., Path]) -
             "canvas.0.name: String should match pattern '^[a-z][a-z0-9]*(_[a-z0-9]+)*$'",
             "canvas.0.url: Input should be a valid URL, relative URL without a base",
             "canvas.0.account_id: Input should be a valid integer, unable to parse string as an integer",
+            "canvas.0.webhook_source: this key is missing",
             "canvas.0.access_token: must be a table { path, key }",
             "openedx: Value error, names must differ; twice or more: mitx",
         ]

@@ -15,12 +15,12 @@ __all__ = ["InstanceAssets", "instance_assets"]
 
 
 def instance_assets(
-    keys: InstanceAssets, *, policy: AttemptPolicy, limits: ExportLimits
+    keys: InstanceAssets, *, webhook_source: str, policy: AttemptPolicy, limits: ExportLimits
 ) -> Mapping[str, dg.AssetsDefinition]:
     """Build the assets of one instance; each step is run by a job of its own, in this order."""
     return {
         "courses": courses(keys),
         "course_export": course_export(keys, policy=policy, limits=limits),
         "raw_tables": raw_tables(keys),
-        "course_content_webhook": course_content_webhook(keys),
+        "course_content_webhook": course_content_webhook(keys, webhook_source=webhook_source),
     }

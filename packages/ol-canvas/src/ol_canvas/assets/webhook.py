@@ -7,7 +7,7 @@ from ol_core.webhooks import ContentEvent
 from ol_canvas.assets.keys import GROUP, InstanceAssets
 
 
-def course_content_webhook(keys: InstanceAssets) -> dg.AssetsDefinition:
+def course_content_webhook(keys: InstanceAssets, *, webhook_source: str) -> dg.AssetsDefinition:
     """Build the asset that announces each new version of a course's cartridge, once."""
     return content_webhook(
         key=keys.webhook,
@@ -15,7 +15,7 @@ def course_content_webhook(keys: InstanceAssets) -> dg.AssetsDefinition:
         partitions=keys.partitions,
         group=GROUP,
         describe=lambda course, cartridge: ContentEvent(
-            source=keys.instance,
+            source=webhook_source,
             content_path=str(cartridge.metadata["key"].value),
             course_id=course,
             course_readable_id=None,

@@ -171,7 +171,7 @@ class CanvasClient:
             directory: Where cartridges are written; the caller may move or remove each once it has it.
             limits: Exports in flight, and how long each may take.
             resume: Exports that were submitted before; see `ol_core.exports.export_all`.
-            wanted_since: Since when a course has had its version, in unix seconds; see `CourseExports`.
+            wanted_since: Since when killed processes have been after a course's version; see `CourseExports`.
             on_submitted: Called with each batch that Canvas accepted, before it is waited for.
         """
         clock = Clock(self._runtime.sleep, self._runtime.clock)

@@ -20,7 +20,8 @@ from pydantic import BaseModel, Field, TypeAdapter
 from ol_canvas.client.records import CanvasExport
 
 _KIND = "common_cartridge"
-_ENDED_WITHOUT_A_FILE = ("failed", "deleted")
+_DONE = ("exported", "exported_for_course_copy")
+_BROKEN = ("failed", "deleted")
 _LISTED = 20
 
 _Id = Annotated[str, Field(coerce_numbers_to_str=True)]
@@ -49,6 +50,15 @@ class _ContentExport(BaseModel):
         """Where the cartridge can be had; "" where there is none, or none any more."""
         return self.attachment.url if self.attachment else ""
 
+    def is_as_new_as(self, unix: float) -> bool:
+        """Whether it was submitted at or after a time; Canvas gives whole seconds."""
+        return self.created_at is not None and self.created_at.timestamp() >= int(unix)
+
+    @property
+    def may_give_a_file(self) -> bool:
+        """Whether it has a file, or has not ended yet."""
+        return bool(self.file_url) or self.workflow_state not in (*_DONE, *_BROKEN)
+
 
 class _Progress(BaseModel):
     workflow_state: str | None = None
@@ -70,8 +80,8 @@ class CourseExports:
     Args:
         canvas: Sends the requests.
         directory: Where cartridges are written.
-        wanted_since: Since when a course has had the version that is wanted, in unix seconds, where that is known. An
-            export that this login submitted from then on is one of that version: it is taken up, not submitted again.
+        wanted_since: Since when processes that were killed have been after a course's version, in unix seconds. What
+            this login has submitted from then on is of that version: it is taken up, and not submitted again.
         unix: The time, in unix seconds.
     """
 
@@ -111,14 +121,14 @@ class CourseExports:
             return export
 
     def _submitted(self, course: str, since: float) -> _ContentExport | None:
-        """Return the newest export that this login submitted since a time, unless it ended badly."""
+        """Return the export that this login submitted since a time, where it has a file or may still get one."""
         newest = self._canvas.request("GET", _exports(course), params={"per_page": _LISTED})
-        for export in read_json(newest, _EXPORTS):
-            is_of_this_version = export.created_at is not None and export.created_at.timestamp() >= int(since)
-            has_ended = export.workflow_state in _ENDED_WITHOUT_A_FILE
-            if export.export_type == _KIND and is_of_this_version and not has_ended and export.user_id == self._user_id:
-                return export
-        return None
+        candidates = [
+            export
+            for export in read_json(newest, _EXPORTS)
+            if export.export_type == _KIND and export.is_as_new_as(since) and export.may_give_a_file
+        ]
+        return next((export for export in candidates if export.user_id == self._user_id), None)
 
     @cached_property
     def _user_id(self) -> str:
@@ -131,9 +141,9 @@ class CourseExports:
             return Look("missing", "not known to Canvas")
         export = read_json(response, _EXPORT)
         match export.workflow_state:
-            case "exported" | "exported_for_course_copy" as state:
+            case state if state in _DONE:
                 return Look("ready", state) if export.file_url else Look("missing", f"{state} without a file")
-            case "failed" | "deleted" as state:
+            case state if state in _BROKEN:
                 return Look("failed", f"{state}; look at the course's content exports in Canvas")
             case state if self._job_failed(submission):
                 return Look("failed", f"{state}, and the job that makes it has failed")

@@ -329,9 +329,9 @@ def asked(run: dg.DagsterRun) -> dict[str, str]:
 
 
 def wanted_since(instance: dg.DagsterInstance, run: dg.DagsterRun, wanted: Mapping[str, str]) -> dict[str, float]:
-    """Return since when runs of this job have been requested for these versions, and for no other in between.
+    """Return since when the killed runs right before this one have been after the same versions.
 
-    A version that was wanted then and still is was there all the time, so whatever was made in between is of it.
+    A version that was wanted then and still is was there all the time: what they made of it without a word is of it.
 
     Args:
         instance: Where runs are recorded.
@@ -339,18 +339,20 @@ def wanted_since(instance: dg.DagsterInstance, run: dg.DagsterRun, wanted: Mappi
         wanted: Partitions, and the version that each has now.
 
     Returns:
-        Unix seconds, of partitions whose version stands in the run's own configuration.
+        Unix seconds, of partitions that this run and a killed one were requested for at the version of now.
     """
-    since: dict[str, float] = {}
-    others: set[str] = set()
-    for record in instance.get_run_records(dg.RunsFilter(job_name=run.job_name), limit=_RUNS):
-        for partition, version in asked(record.dagster_run).items():
-            if version != wanted.get(partition):
-                others.add(partition)
-            elif partition not in others:
-                since[partition] = record.create_timestamp.timestamp()
     mine = asked(run)
-    return {partition: at for partition, at in since.items() if mine.get(partition) == wanted[partition]}
+    same = {partition for partition, version in wanted.items() if mine.get(partition) == version}
+    since: dict[str, float] = {}
+    for record in instance.get_run_records(dg.RunsFilter(job_name=run.job_name), limit=_RUNS):
+        if record.dagster_run.run_id == run.run_id:
+            continue
+        if record.dagster_run.tags.get(SETTLED_TAG) != "killed":
+            break
+        before = asked(record.dagster_run)
+        same = {partition for partition in same if before.get(partition) == wanted[partition]}
+        since |= dict.fromkeys(same, record.create_timestamp.timestamp())
+    return since
 
 
 def _blamed(run_id: str, trace: _Trace, at_once: int) -> list[str]:

@@ -130,6 +130,7 @@ def development(*, data_dir: Path, campus_url: str) -> Environment:
                     "name": "canvas",
                     "url": f"{campus_url}/canvas",
                     "account_id": 1,
+                    "webhook_source": "canvas",
                     "access_token": {"path": "canvas", "key": "access_token"},
                 }
             ],
@@ -149,6 +150,7 @@ def development(*, data_dir: Path, campus_url: str) -> Environment:
                 "secret": {"path": "learn", "key": "webhook_secret"},
                 "writable": True,
             },
+            "alerts": {"kind": "log", "window_seconds": 300},
             "superset": {
                 "url": "http://127.0.0.1:8088",
                 "username": {"path": "superset", "key": "username"},
@@ -162,6 +164,8 @@ def development(*, data_dir: Path, campus_url: str) -> Environment:
                 "batch_size": 500,
                 "exports_in_flight": 20,
                 "export_deadline_seconds": 4200,
+                "retire_share": 0.2,
+                "retire_at_least": 10,
             },
         }
     )

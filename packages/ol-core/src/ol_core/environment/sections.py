@@ -235,6 +235,7 @@ class CanvasInstance(_Section):
     name: SystemName
     url: HttpUrl
     account_id: int
+    webhook_source: Text = Field(description="How the webhook's receiver calls this instance.")
     access_token: SecretRef
 
 
@@ -249,12 +250,37 @@ class OpenEdxDeployment(_Section):
     client_secret: SecretRef
 
 
+AlertWindow = Annotated[
+    int, Field(ge=60, description="Failures of one step and kind within so many seconds are one message.")
+]
+
+
 class WebhookReceiver(_Section):
     """Who is told that content moved."""
 
     url: HttpUrl
     secret: SecretRef
     writable: bool
+
+
+class LogAlerts(_Section):
+    """Failures are told in the log of the sensor that finds them."""
+
+    kind: Literal["log"]
+    window_seconds: AlertWindow
+
+
+class WebhookAlerts(_Section):
+    """Failures are told to a receiver of signed webhooks."""
+
+    kind: Literal["webhook"]
+    window_seconds: AlertWindow
+    url: HttpUrl = Field(description="Where each message is posted.")
+    secret: SecretRef = Field(description="Shared secret of the signature.")
+    writable: bool
+
+
+Alerts = Annotated[LogAlerts | WebhookAlerts, Field(discriminator="kind")]
 
 
 class SupersetInstance(_Section):
@@ -283,6 +309,12 @@ class Orchestration(_Section):
     export_deadline_seconds: Annotated[float, Field(gt=0)] = Field(
         description="How long to wait for one export, from its submission on."
     )
+    retire_share: Annotated[float, Field(ge=0, lt=1)] = Field(
+        description="Largest share of a source's partitions that is believed to be gone at once."
+    )
+    retire_at_least: Annotated[int, Field(ge=0)] = Field(
+        description="So many are believed to be gone at once, whatever their share, unless nothing is left."
+    )
 
 
 _Named = TypeVar("_Named", CanvasInstance, OpenEdxDeployment)
@@ -308,6 +340,7 @@ class Environment(BaseSettings):
     canvas: Annotated[tuple[CanvasInstance, ...], AfterValidator(_told_apart)]
     openedx: Annotated[tuple[OpenEdxDeployment, ...], AfterValidator(_told_apart)]
     learn: WebhookReceiver
+    alerts: Alerts
     superset: SupersetInstance
     orchestration: Orchestration
 
