@@ -7,6 +7,7 @@ import dagster as dg
 from ol_core.cadence import OFF, Cadence
 from ol_core.desired_state import DATA_VERSION_TAG, AttemptPolicy, Step, held_versions
 from ol_core.follow_tick import Follower, FollowPlan, follow_tick
+from ol_core.retirement import ShrinkGuard
 from ol_core.sweep_tick import TICK_SECONDS, SweepPlan, sweep_tick
 
 from ol_canvas.assets.content import LAST_KIND, wanted_raw
@@ -54,13 +55,16 @@ def follow_plan(keys: InstanceAssets, *, policy: AttemptPolicy, exports_in_fligh
     )
 
 
-def sweep_sensor(keys: InstanceAssets, jobs: Jobs, plan: FollowPlan, *, rotation_seconds: int) -> dg.SensorDefinition:
+def sweep_sensor(
+    keys: InstanceAssets, jobs: Jobs, plan: FollowPlan, *, rotation_seconds: int, guard: ShrinkGuard
+) -> dg.SensorDefinition:
     """Build the sensor that asks an instance what it has and requests the courses that moved."""
     sweep = SweepPlan(
         step=plan.swept,
         partitions=plan.partitions,
         rotation_seconds=rotation_seconds,
         policy=plan.policy,
+        guard=guard,
         listing=Step(keys.name("courses"), keys.courses),
     )
 
@@ -78,7 +82,7 @@ def sweep_sensor(keys: InstanceAssets, jobs: Jobs, plan: FollowPlan, *, rotation
         from ol_canvas.sweep import SWEEP_POLICY, InstanceSource
 
         with canvas_api.client(keys.instance, policy=SWEEP_POLICY) as client:
-            return sweep_tick(context, sweep, InstanceSource(client))
+            return sweep_tick(context, sweep, InstanceSource(client, client.clock))
 
     return sweep_instance
 

@@ -7,6 +7,7 @@ import dagster as dg
 from ol_core.cadence import OFF, Cadence
 from ol_core.desired_state import DATA_VERSION_TAG, AttemptPolicy, Step, held_versions
 from ol_core.follow_tick import Follower, FollowPlan, follow_tick
+from ol_core.retirement import ShrinkGuard
 from ol_core.sweep_tick import TICK_SECONDS, SweepPlan, sweep_tick
 
 from ol_openedx.archive import TABLE_KINDS
@@ -57,13 +58,16 @@ def follow_plan(keys: DeploymentAssets, *, policy: AttemptPolicy, exports_in_fli
     )
 
 
-def sweep_sensor(keys: DeploymentAssets, jobs: Jobs, plan: FollowPlan, *, rotation_seconds: int) -> dg.SensorDefinition:
+def sweep_sensor(
+    keys: DeploymentAssets, jobs: Jobs, plan: FollowPlan, *, rotation_seconds: int, guard: ShrinkGuard
+) -> dg.SensorDefinition:
     """Build the sensor that asks a deployment what it has and requests the course runs that moved."""
     sweep = SweepPlan(
         step=plan.swept,
         partitions=plan.partitions,
         rotation_seconds=rotation_seconds,
         policy=plan.policy,
+        guard=guard,
         listing=Step(keys.name("course_runs"), keys.course_runs),
     )
 
@@ -81,7 +85,7 @@ def sweep_sensor(keys: DeploymentAssets, jobs: Jobs, plan: FollowPlan, *, rotati
         from ol_openedx.sweep import SWEEP_POLICY, DeploymentSource
 
         with openedx_api.client(keys.deployment, policy=SWEEP_POLICY) as client:
-            return sweep_tick(context, sweep, DeploymentSource(client))
+            return sweep_tick(context, sweep, DeploymentSource(client, client.clock))
 
     return sweep_deployment
 

@@ -85,6 +85,11 @@ class CanvasClient:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def clock(self) -> Callable[[], float]:
+        """Seconds that only grow, by which its requests are timed."""
+        return self._runtime.clock
+
     def courses(self) -> Iterator[CanvasCourse]:
         """Yield the courses of the account, each once.
 

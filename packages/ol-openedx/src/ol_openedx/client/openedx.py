@@ -81,6 +81,11 @@ class OpenEdxClient:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def clock(self) -> Callable[[], float]:
+        """Seconds that only grow, by which its requests are timed."""
+        return self._runtime.clock
+
     def course_runs(self) -> Iterator[CourseRun]:
         """Yield the course runs that the LMS lists, each once.
 
