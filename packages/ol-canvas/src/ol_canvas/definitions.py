@@ -9,6 +9,7 @@ from ol_core.environment import CanvasInstance, Environment, load_environment
 from ol_core.exports import ExportLimits
 from ol_core.jobs import LARGE, SMALL, asset_job
 from ol_core.resources import shared_resources
+from ol_core.retirement import ShrinkGuard
 from ol_core.standing_checks import standing_checks
 
 from ol_canvas.assets import InstanceAssets, instance_assets
@@ -43,7 +44,9 @@ def _instance(environment: Environment, instance: CanvasInstance) -> dg.Definiti
         sensors=[
             *SWEEP.registered(
                 environment,
-                lambda seconds: sweep_sensor(keys, jobs, plan, rotation_seconds=seconds),
+                lambda seconds: sweep_sensor(
+                    keys, jobs, plan, rotation_seconds=seconds, guard=ShrinkGuard.of(environment)
+                ),
             ),
             *FOLLOW.registered(environment, lambda seconds: follow_sensor(keys, jobs, plan, seconds=seconds)),
         ],

@@ -118,6 +118,27 @@ def test_throttling_is_waited_for_and_fails_no_course() -> None:
     assert time.now >= 10  # what an empty quota needs to hold a reserve again
 
 
+def test_a_large_account_is_swept_in_many_ticks_and_no_course_is_left_out() -> None:
+    courses = [str(number) for number in range(300)]
+    canvas, time = a_canvas(*courses), FakeTime()
+
+    def slowly(_: httpx.Request) -> httpx.Response:
+        time.now += 0.1
+        return httpx.Response(200, json=[])
+
+    canvas.answers = dict.fromkeys(canvas.answers, slowly)
+    cursor, ticks, reached = SweepCursor().next_rotation(now=0.0), 0, Counter[str]()
+    while cursor.is_open:
+        ticks, started = ticks + 1, time.now
+        sweep = InstanceSource(client_of(canvas, time), clock=time.clock).sweep(courses, 45.0)
+        result = sweep.run(courses, cursor, is_settled=lambda _course, _version: True, room=1)
+        reached.update(result.unchanged)
+        cursor = SweepCursor.parse(str(result.cursor))
+        assert time.now - started <= 45.0
+    assert reached == Counter(courses)
+    assert 4 <= ticks <= 6
+
+
 def test_a_canvas_that_is_down_fails_the_sweep() -> None:
     courses = [str(number) for number in range(50)]
     canvas = ScriptedCanvas({f"GET courses/{course}/files": httpx.Response(503) for course in courses})

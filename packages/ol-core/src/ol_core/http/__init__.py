@@ -6,7 +6,7 @@ a short excerpt of the answer. Importing this package imports httpx and tenacity
 
 from ol_core.http.answers import failure, read_json, validated
 from ol_core.http.auth import BearerAuth, ClientCredentialsAuth
-from ol_core.http.client import HttpClient, poll_delays
+from ol_core.http.client import HttpClient
 from ol_core.http.downloads import Download
 from ol_core.http.pages import Records, drf_pages, link_pages
 from ol_core.http.policy import HttpPolicy, Runtime
@@ -23,7 +23,6 @@ __all__ = [
     "drf_pages",
     "failure",
     "link_pages",
-    "poll_delays",
     "read_json",
     "redact",
     "redact_url",

@@ -2,7 +2,7 @@
 
 import math
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from typing import Self, TypedDict, Unpack
@@ -224,11 +224,3 @@ def _address(base_url: str) -> httpx.URL:
 
 def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
     return url.scheme, url.host, url.port
-
-
-def poll_delays() -> Iterator[float]:
-    """Yield the seconds to wait before each look at a running export: 0.2 at first, 30 at most."""
-    delay = 0.2
-    while True:
-        yield delay
-        delay = min(30.0, delay * 1.5)
