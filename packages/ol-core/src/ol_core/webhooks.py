@@ -81,10 +81,22 @@ class WebhookClient:
             TransientFailure: the receiver is throttled or broken, also after the retries.
             PermanentFailure: the receiver redirects; its address is wrong.
         """
-        content, identity = body(event), delivery_id(event)
+        return self.send(body(event), delivery_id(event), path=_PATH)
+
+    def send(self, content: bytes, identity: str, *, path: str = "") -> Delivery:
+        """Send a body, signed; sending it again is harmless where the receiver knows its id.
+
+        Args:
+            content: The body, JSON.
+            identity: Id of the delivery, which follows from what it tells.
+            path: Below the receiver's address.
+
+        Raises:
+            OlError: as `deliver`.
+        """
         response = self._http.request(
             "POST",
-            _PATH,
+            path,
             content=content,
             headers={
                 "Content-Type": "application/json",
@@ -92,7 +104,7 @@ class WebhookClient:
                 "X-MITLearn-Signature": sign(content, self._secret),
             },
             accept=range(400, 500),
-            idempotent=True,
+            idempotency_key=identity,
         )
         return Delivery(identity, "delivered" if response.is_success else "rejected", response.status_code)
 

@@ -2,12 +2,15 @@
 
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import httpx
 import pytest
 from ol_core.failures import OlError, PermanentFailure, TransientFailure
-from ol_core.http import ClientCredentialsAuth, HttpClient, Runtime
+from ol_core.http import ClientCredentialsAuth, HttpClient, HttpPolicy, Runtime
+from ol_devkit.servers.scripted import Asked, Say, ScriptedServer, in_turn, scripted_server
 
 LMS = "https://lms.example"
 STUDIO = "https://studio.example"
@@ -147,3 +150,108 @@ def test_a_throttled_or_broken_login_is_tried_again_also_for_a_post(status: int)
     assert Clients(server).studio.request("POST", "a", json={}).is_success
     assert len(server.issued) == 2
     assert len(server.authorizations) == 1
+
+
+class LoginServer:
+    """An LMS on a real connection: counts its token calls, and refuses all tokens but the newest."""
+
+    def __init__(self) -> None:
+        self.logins = 0
+        self.valid = "none"
+        self.refusals: list[Say] = []
+        self.seconds = 0.05
+
+    def __call__(self, asked: Asked) -> Say:
+        if asked.target == "/token":
+            self.logins += 1
+            if self.refusals:
+                return self.refusals.pop(0)
+            self.valid = f"jwt-{self.logins}"
+            body = f'{{"access_token": "{self.valid}", "expires_in": 3600, "token_type": "JWT"}}'
+            return Say(200, (("Content-Type", "application/json"),), body.encode(), pause_seconds=self.seconds)
+        if asked.headers.get("authorization") != f"JWT {self.valid}":
+            return Say(401, (("WWW-Authenticate", "JWT"),), b"expired", pause_seconds=0.02)
+        return Say(200, body=b"{}")
+
+
+@contextmanager
+def login_server() -> Iterator[tuple[LoginServer, ScriptedServer, HttpClient]]:
+    lms = LoginServer()
+    with scripted_server(lms) as server:
+        auth = ClientCredentialsAuth(f"{server.url}/token", "id", "s3cr3t")
+        with HttpClient(server.url, auth=auth, runtime=Runtime(sleep=lambda _: time.sleep(0.01))) as client:
+            yield lms, server, client
+
+
+def test_many_threads_log_in_once_and_once_more_when_the_token_is_revoked() -> None:
+    with login_server() as (lms, server, client), ThreadPoolExecutor(32) as pool:
+        for round_ in range(1, 4):
+            barrier = threading.Barrier(32)
+
+            def call(_: int, barrier: threading.Barrier = barrier) -> int:
+                barrier.wait()
+                return client.request("POST", "x", json={}).status_code
+
+            assert list(pool.map(call, range(32))) == [200] * 32
+            assert lms.logins == round_
+            lms.valid = "revoked"
+        refused = [one for one in server.asked if one.target == "/x"]
+    assert len(refused) <= 32 * 5  # each request is sent once, or twice where its token was refused
+
+
+@pytest.mark.parametrize(
+    ("refusal", "kind"),
+    [
+        (Say(401, body=b'{"error": "invalid_client"}', pause_seconds=0.5), PermanentFailure),
+        (Say(503, pause_seconds=0.5), TransientFailure),
+        (Say(raw=lambda: iter([b"HTTP/1.1 2", b"00"]), pause_seconds=0.5), TransientFailure),
+    ],
+    ids=["refused", "down", "cut"],
+)
+def test_threads_that_wait_for_a_login_share_its_failure(refusal: Say, kind: type[OlError]) -> None:
+    with login_server() as (lms, server, _), ThreadPoolExecutor(16) as pool:
+        lms.refusals = [refusal] * 16
+        auth = ClientCredentialsAuth(f"{server.url}/token", "id", "s3cr3t")
+        with HttpClient(server.url, auth=auth, policy=HttpPolicy(attempts=1, outage_after=1000)) as client:
+
+            def call(_: int) -> OlError | None:
+                try:
+                    client.request("GET", "x")
+                except OlError as error:
+                    return error
+                return None
+
+            started = time.monotonic()
+            errors = list(pool.map(call, range(16)))
+            took = time.monotonic() - started
+    assert {type(error) for error in errors if error and kind is PermanentFailure} <= {PermanentFailure}
+    assert all(isinstance(error, kind) and "/token" in str(error) for error in errors)
+    assert lms.logins <= 3  # who came too late to wait for the first asks once more
+    assert took < 4  # and not 16 times half a second
+    assert "s3cr3t" not in repr(errors)
+
+
+def test_a_login_that_breaks_off_is_tried_again_also_for_a_post() -> None:
+    with login_server() as (lms, server, client):
+        lms.refusals = [Say(raw=b""), Say(200, body=b"{", cut_after=0), Say(503)]
+        assert client.request("POST", "x", json={}).is_success
+        assert [one.target for one in server.asked] == ["/token"] * 4 + ["/x"]
+
+
+def test_a_redirected_login_sends_its_secret_nowhere() -> None:
+    with login_server() as (lms, server, client), scripted_server(in_turn(Say())) as other:
+        for status in (302, 307, 308):
+            lms.refusals = [Say(status, (("Location", f"{other.url}/token"),))]
+            with pytest.raises(PermanentFailure, match="redirects"):
+                client.request("GET", "x")
+        assert other.asked == []
+        assert {one.target for one in server.asked} == {"/token"}
+
+
+@pytest.mark.parametrize("said", ["NaN", "Infinity", '"soon"', "null"])
+def test_a_lifetime_that_is_none_is_a_failure(said: str) -> None:
+    with login_server() as (lms, _, client):
+        body = f'{{"access_token": "a", "expires_in": {said}}}'.encode()
+        lms.refusals = [Say(200, (("Content-Type", "application/json"),), body)]
+        with pytest.raises(PermanentFailure, match="expires_in"):
+            client.request("GET", "x")

@@ -1,121 +1,132 @@
-"""Streaming downloads from a real loopback server that also cuts, stalls and redirects."""
+"""Downloads that break off, change, are refused or are wrong: nothing is mixed, lost or left behind."""
 
+import base64
 import hashlib
-import threading
+import itertools
+import random
+import tracemalloc
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import ClassVar
+from typing import Any
 
 import httpx
 import pytest
-from ol_core.failures import PermanentFailure, TransientFailure, UpstreamMissing
+from ol_core.failures import OlError, PermanentFailure, TransientFailure, UpstreamMissing
 from ol_core.http import BearerAuth, HttpClient, HttpPolicy, Runtime
+from ol_devkit.servers.scripted import Asked, Say, ScriptedServer, in_turn, scripted_server
 
-CONTENT = bytes(range(256)) * 16_384  # 4 MiB
-SHA256 = hashlib.sha256(CONTENT).hexdigest()
-
-
-class FileServer(BaseHTTPRequestHandler):
-    """What a path does is its first part; `cut` and `busy` do it for the first `n` requests."""
-
-    seen: ClassVar[list[tuple[str, dict[str, str]]]] = []
-
-    def do_GET(self) -> None:
-        self.seen.append((self.path, {name.lower(): value for name, value in self.headers.items()}))
-        what, _, rest = self.path.strip("/").partition("/")
-        again = [path for path, _ in self.seen].count(self.path) > int(rest or 0)
-        if what == "redirect":
-            self.send_response(302)
-            self.send_header(
-                "Location", f"http://localhost:{self.connection.getsockname()[1]}/whole?X-Amz-Signature=s3cr3t"
-            )
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-        elif what == "missing":
-            self.send_error(404)
-        elif what == "busy" and not again:
-            self.send_error(503)
-        elif what == "chunked":
-            self._chunked(complete=again)
-        else:
-            self._whole(cut=what == "cut" and not again)
-
-    def _whole(self, *, cut: bool) -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", "application/gzip")
-        self.send_header("Content-Encoding", "gzip")  # as stored in a bucket; the bytes are not ours to change
-        self.send_header("Content-Length", str(len(CONTENT)))
-        self.end_headers()
-        self.wfile.write(CONTENT[:-1000] if cut else CONTENT)
-        self.close_connection = cut
-
-    def _chunked(self, *, complete: bool) -> None:
-        self.protocol_version = "HTTP/1.1"
-        self.send_response(200)
-        self.send_header("Transfer-Encoding", "chunked")
-        self.end_headers()
-        self.wfile.write(b"%x\r\n%s\r\n" % (len(CONTENT), CONTENT))
-        if complete:
-            self.wfile.write(b"0\r\n\r\n")
-        self.close_connection = True
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), FileServer) as httpd:
-        thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield f"http://127.0.0.1:{httpd.server_address[1]}"
-        httpd.shutdown()
-        thread.join()
+OLD = random.Random(1).randbytes(3_000_000)
+NEW = random.Random(2).randbytes(3_000_000)
+MIB = 1 << 20
+DATES = (("Last-Modified", "Wed, 01 Jan 2020 00:00:00 GMT"), ("Date", "Wed, 01 Jan 2020 01:00:00 GMT"))
 
 
 @pytest.fixture
-def client(server: str) -> Iterator[HttpClient]:
-    FileServer.seen.clear()
-    policy = HttpPolicy(attempts=3)
-    with HttpClient(server, auth=BearerAuth("tok-canary"), policy=policy, runtime=Runtime(sleep=lambda _: None)) as one:
+def server() -> Iterator[ScriptedServer]:
+    with scripted_server(in_turn(Say())) as one:
         yield one
 
 
-@pytest.mark.parametrize("path", ["whole", "redirect", "cut/1", "busy/2", "chunked/1"])
-def test_a_file_arrives_whole_and_without_a_credential(client: HttpClient, tmp_path: Path, path: str) -> None:
-    destination = tmp_path / "course.tar.gz"
-    download = client.download(f"{client.base_url}/{path}", destination)
-    assert (download.sha256, download.size_bytes) == (SHA256, len(CONTENT))
-    assert destination.read_bytes() == CONTENT
-    assert list(tmp_path.iterdir()) == [destination]
-    assert all("authorization" not in headers for _, headers in FileServer.seen)
+@pytest.fixture
+def client(server: ScriptedServer) -> Iterator[HttpClient]:
+    with client_of(server) as one:
+        yield one
 
 
-def test_what_the_server_says_about_the_type_is_kept(client: HttpClient, tmp_path: Path) -> None:
-    assert client.download(f"{client.base_url}/whole", tmp_path / "x").content_type == "application/gzip"
+def client_of(server: ScriptedServer, **policy: Any) -> HttpClient:
+    return HttpClient(server.url, policy=HttpPolicy(**policy), runtime=Runtime(sleep=lambda _: None))
 
 
-@pytest.mark.parametrize("path", ["cut/9", "chunked/9", "busy/9"])
-def test_what_stays_broken_is_transient_and_leaves_nothing_behind(
-    client: HttpClient, tmp_path: Path, path: str
+class Bucket:
+    """Serves a file as S3 does: with an ETag, in ranges, and only while `If-Range` fits; breaks off as it is told.
+
+    Args:
+        contents: The file; another one each time that `change` is called.
+        cuts: After how many bytes each answer breaks off; None for not.
+        validators: Headers that tell the file; `{}` is replaced by its hash.
+    """
+
+    def __init__(
+        self,
+        *contents: bytes,
+        cuts: tuple[int | None, ...] = (None,),
+        validators: tuple[tuple[str, str], ...] = (("ETag", '"{}"'),),
+    ) -> None:
+        self._contents, self._cuts, self._validators = list(contents), list(cuts), validators
+        self.honours_if_range = self.honours_range = self.repeats_validators = True
+
+    def change(self) -> None:
+        self._contents.pop(0)
+
+    def __call__(self, asked: Asked) -> Say:
+        content = self._contents[0]
+        name = hashlib.sha256(content).hexdigest()
+        validators = tuple((header, value.format(name)) for header, value in self._validators)
+        cut = self._cuts.pop(0) if len(self._cuts) > 1 else self._cuts[0]
+        wanted, condition = asked.headers.get("range"), asked.headers.get("if-range")
+        same = condition in {value for _, value in validators} or not self.honours_if_range
+        if not wanted or not self.honours_range or not same:
+            return Say(200, validators, content, cut_after=cut)
+        first = int(wanted.removeprefix("bytes=").rstrip("-"))
+        if first >= len(content):
+            return Say(416, (("Content-Range", f"bytes */{len(content)}"),))
+        said = (("Content-Range", f"bytes {first}-{len(content) - 1}/{len(content)}"),)
+        return Say(206, said + (validators if self.repeats_validators else ()), content[first:], cut_after=cut)
+
+
+def ranges(server: ScriptedServer) -> list[int]:
+    """First byte that each request asked for."""
+    return [int(asked.headers.get("range", "bytes=0-").removeprefix("bytes=").rstrip("-")) for asked in server.asked]
+
+
+def fetched(client: HttpClient, tmp_path: Path, **options: Any) -> bytes:
+    file = tmp_path / "course.tar.gz"
+    download = client.download("file", file, **options)
+    content = file.read_bytes()
+    assert (download.size_bytes, download.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+    assert list(tmp_path.iterdir()) == [file]
+    return content
+
+
+@pytest.mark.parametrize("fault", [Say(503), Say(429), Say(raw=b""), Say(body=OLD, cut_after=7), Say(pause_seconds=60)])
+@pytest.mark.parametrize("framing", ["length", "chunked", "close"])
+def test_a_file_arrives_whole_after_any_fault(
+    server: ScriptedServer, tmp_path: Path, *, fault: Say, framing: Any
 ) -> None:
-    destination = tmp_path / "course.tar.gz"
-    destination.write_text("the file before")
-    with pytest.raises(TransientFailure):
-        client.download(f"{client.base_url}/{path}", destination)
-    assert len(FileServer.seen) == 3
-    assert destination.read_text() == "the file before"
-    assert list(tmp_path.iterdir()) == [destination]
+    stored = (("Content-Encoding", "gzip"), ("Content-Type", "application/gzip"))  # its bytes are not ours to change
+    server.script = in_turn(fault, Say(200, stored, OLD, framing=framing))
+    with client_of(server, timeout_seconds=0.3) as client:
+        assert fetched(client, tmp_path) == OLD
+        assert client.download("file", tmp_path / "course.tar.gz").content_type == "application/gzip"
 
 
-def test_a_missing_file_is_missing(client: HttpClient, tmp_path: Path) -> None:
-    with pytest.raises(UpstreamMissing, match="404"):
-        client.download(f"{client.base_url}/missing", tmp_path / "x")
+@pytest.mark.parametrize("fault", [Say(503), Say(500), Say(raw=b""), Say(body=OLD, cut_after=7), Say(pause_seconds=60)])
+def test_what_stays_broken_is_transient_and_leaves_the_file_of_before(
+    server: ScriptedServer, tmp_path: Path, fault: Say
+) -> None:
+    file = tmp_path / "course.tar.gz"
+    file.write_text("the file before")
+    server.script = in_turn(fault)
+    with client_of(server, attempts=3, timeout_seconds=0.3) as client, pytest.raises(TransientFailure):
+        client.download("file", file)
+    assert len(server.asked) == (1 if fault.status == 500 else 3)
+    assert file.read_text() == "the file before"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize(("status", "kind"), [(404, UpstreamMissing), (410, UpstreamMissing), (403, PermanentFailure)])
+def test_a_file_that_is_not_given_is_told_once(
+    server: ScriptedServer, client: HttpClient, tmp_path: Path, *, status: int, kind: type[OlError]
+) -> None:
+    server.script = in_turn(Say(status, body=lambda: itertools.repeat(bytes(1 << 16))))
+    with pytest.raises(kind, match=str(status)):
+        client.download("file", tmp_path / "x")
+    assert len(server.asked) == 1
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_length_that_does_not_fit_is_a_cut_body(tmp_path: Path) -> None:
+    """Where a transport lets it pass; the one of this package does not."""
     transport = httpx.MockTransport(
         lambda _: httpx.Response(200, content=iter([b"abc"]), headers={"Content-Length": "4"})
     )
@@ -124,25 +135,309 @@ def test_a_length_that_does_not_fit_is_a_cut_body(tmp_path: Path) -> None:
         client.download("https://files.example/x?verifier=s3cr3t", tmp_path / "x")
 
 
-def test_a_download_that_takes_for_ever_is_given_up(tmp_path: Path) -> None:
-    now = [0.0]
+@pytest.mark.parametrize("validators", [(("ETag", '"{}"'),), DATES, (("ETag", '"{}"'), *DATES)])
+def test_what_broke_off_is_taken_up_where_it_did(
+    server: ScriptedServer, client: HttpClient, tmp_path: Path, validators: tuple[tuple[str, str], ...]
+) -> None:
+    server.script = Bucket(OLD, cuts=(1_000_000, 500_000, 0, 100, None), validators=validators)
+    assert fetched(client, tmp_path) == OLD
+    assert ranges(server) == [0, 1_000_000, 1_500_000, 1_500_000, 1_500_100]
+    assert {asked.headers["accept-encoding"] for asked in server.asked} == {"identity"}
 
-    def drip() -> Iterator[bytes]:
-        while True:
-            now[0] += 10
-            yield b"x" * (1 << 20)
 
-    transport = httpx.MockTransport(lambda _: httpx.Response(200, content=drip()))
-    policy = HttpPolicy(download_seconds=60)
-    client = HttpClient("https://files.example", policy=policy, runtime=Runtime(transport, clock=lambda: now[0]))
-    with pytest.raises(TransientFailure, match="took over 60 s"):
-        client.download("https://files.example/x", tmp_path / "x")
+def test_attempts_that_bring_something_are_not_counted(server: ScriptedServer, tmp_path: Path) -> None:
+    server.script = Bucket(OLD, cuts=(100_000,))
+    with client_of(server, attempts=2) as client:
+        assert fetched(client, tmp_path) == OLD
+    assert ranges(server) == list(range(0, len(OLD), 100_000))
+
+
+def test_a_file_that_changed_in_between_is_fetched_whole(
+    server: ScriptedServer, client: HttpClient, tmp_path: Path
+) -> None:
+    bucket = Bucket(OLD, NEW, cuts=(1_000_000, None))
+
+    def changing(asked: Asked) -> Say:
+        if "range" in asked.headers:
+            bucket.change()
+        return bucket(asked)
+
+    server.script = changing
+    assert fetched(client, tmp_path) == NEW
+    assert ranges(server) == [0, 1_000_000]
+
+
+@pytest.mark.parametrize("validators", [(("ETag", '"{}"'),), (("ETag", '"{}"'), *DATES), (("X", "{}"), *DATES)])
+@pytest.mark.parametrize("repeats", [True, False])
+@pytest.mark.parametrize("content", [NEW, NEW + b"more", NEW[:-7]])
+def test_a_file_that_changed_is_not_mixed_by_a_server_that_ignores_the_condition(
+    server: ScriptedServer, client: HttpClient, tmp_path: Path, *, validators: Any, repeats: bool, content: bytes
+) -> None:
+    bucket = Bucket(OLD, content, cuts=(1_000_000, None), validators=validators)
+    bucket.honours_if_range, bucket.repeats_validators = False, repeats
+    if validators[0][0] == "X":  # by dates alone these two are the same file: only its length tells
+        bucket.repeats_validators = False
+
+    def changing(asked: Asked) -> Say:
+        if "range" in asked.headers and len(server.asked) == 2:
+            bucket.change()
+        return bucket(asked)
+
+    server.script = changing
+    assert fetched(client, tmp_path) == content
+
+
+@pytest.mark.parametrize(
+    "validators",
+    [
+        (),
+        (("ETag", 'W/"{}"'),),
+        (("ETag", "{}"),),
+        (("ETag", 'W/"{}"'), *DATES),
+        DATES[:1],
+        (DATES[0], ("Date", DATES[0][1])),
+    ],
+)
+def test_without_a_strong_validator_it_is_fetched_whole(
+    server: ScriptedServer, client: HttpClient, tmp_path: Path, validators: Any
+) -> None:
+    server.script = Bucket(OLD, cuts=(1_000_000, 2_000_000, None), validators=validators)
+    assert fetched(client, tmp_path) == OLD
+    assert ranges(server) == [0, 0, 0]
+
+
+def test_a_server_that_knows_no_ranges_sends_it_whole(
+    server: ScriptedServer, client: HttpClient, tmp_path: Path
+) -> None:
+    server.script = bucket = Bucket(OLD, cuts=(1_000_000, None))
+    bucket.honours_range = False
+    assert fetched(client, tmp_path) == OLD
+    assert ranges(server) == [0, 1_000_000]
+
+
+def test_a_range_that_is_refused_is_followed_by_the_whole_in_the_same_attempt(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    etag = (("ETag", '"1"'),)
+    server.script = in_turn(Say(200, etag, OLD, cut_after=1000), Say(416), Say(200, etag, OLD))
+    with client_of(server, attempts=1) as client:
+        assert fetched(client, tmp_path) == OLD
+    assert ranges(server) == [0, 1000, 0]
+
+
+def test_a_file_whose_last_byte_came_before_the_cut_is_whole_in_the_end(
+    server: ScriptedServer, client: HttpClient, tmp_path: Path
+) -> None:
+    end = Say(200, (("ETag", '"1"'),), OLD, framing="chunked", cut_after=len(OLD))
+    whole = Say(200, (("ETag", '"1"'),), OLD)
+    server.script = in_turn(end, Say(416, (("Content-Range", f"bytes */{len(OLD)}"),)), whole)
+    assert fetched(client, tmp_path) == OLD
+
+
+@pytest.mark.parametrize(
+    "content_range",
+    [
+        None,
+        "",
+        "bytes 0-2999999/3000000",
+        "bytes 999-2999999/3000000",
+        "bytes 1001-2999999/3000000",
+        "bytes 1000-2999999/2999999",
+        "bytes 1000-x/3000000",
+        "bytes */3000000",
+        "items 1000-2999999/3000000",
+    ],
+)
+def test_another_part_than_was_asked_for_is_not_used(
+    server: ScriptedServer, client: HttpClient, tmp_path: Path, content_range: str | None
+) -> None:
+    etag = (("ETag", '"1"'),)
+    said = (("Content-Range", content_range),) if content_range is not None else ()
+    wrong = Say(206, etag + said, b"x" * 2_999_000)
+    server.script = in_turn(Say(200, etag, OLD, cut_after=1000), wrong, Say(200, etag, OLD))
+    assert fetched(client, tmp_path) == OLD
+    assert ranges(server) == [0, 1000, 0]
+
+
+def test_a_shorter_part_than_was_asked_for_is_gone_on_from(
+    server: ScriptedServer, client: HttpClient, tmp_path: Path
+) -> None:
+    def a_million_at_a_time(_: Asked) -> Say:
+        first = ranges(server)[-1]
+        if not first:
+            return Say(200, (("ETag", '"1"'),), OLD, cut_after=1)
+        last = min(first + 999_999, len(OLD) - 1)
+        said = ("Content-Range", f"bytes {first}-{last}/{len(OLD)}")
+        return Say(206, (("ETag", '"1"'), said), OLD[first : last + 1])
+
+    server.script = a_million_at_a_time
+    assert fetched(client, tmp_path) == OLD
+    assert ranges(server) == [0, 1, 1_000_001, 2_000_001]
+
+
+@pytest.mark.parametrize("status", [201, 202, 204, 206, 207])
+def test_a_success_without_a_file_is_none(
+    server: ScriptedServer, client: HttpClient, tmp_path: Path, status: int
+) -> None:
+    server.script = in_turn(Say(status, framing="close"))
+    with pytest.raises(TransientFailure):
+        client.download("file", tmp_path / "x")
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("location", ["ftp://files.example/x", "/loop"])
-def test_a_redirect_that_leads_nowhere_is_permanent(tmp_path: Path, location: str) -> None:
-    transport = httpx.MockTransport(lambda _: httpx.Response(302, headers={"Location": location}))
-    client = HttpClient("https://files.example", runtime=Runtime(transport, lambda _: None))
+def b64(name: str, content: bytes) -> str:
+    return base64.b64encode(hashlib.new(name, content).digest()).decode()
+
+
+STATED = {
+    "Repr-Digest": "sha-256=:{sha256}:",
+    "Content-Digest": "unknown=:AAAA:, sha-512=:{sha512}:",
+    "Digest": "SHA-256={sha256}",
+    "Content-MD5": "{md5}",
+    "x-amz-checksum-sha256": "{sha256}",
+}
+
+
+@pytest.mark.parametrize("header", STATED)
+def test_a_digest_that_the_server_states_is_verified(
+    server: ScriptedServer, client: HttpClient, tmp_path: Path, header: str
+) -> None:
+    digests = {name: b64(name, OLD) for name in ("sha256", "sha512", "md5")}
+    stated = ((header, STATED[header].format(**digests)),)
+    damaged = OLD[:1000] + bytes([OLD[1000] ^ 1]) + OLD[1001:]
+    server.script = in_turn(Say(200, stated, damaged), Say(200, stated, OLD))
+    assert fetched(client, tmp_path) == OLD
+    assert len(server.asked) == 2
+
+    server.asked.clear()
+    server.script = in_turn(Say(200, stated, damaged))
+    with pytest.raises(PermanentFailure, match=r"gave 3000000 bytes of .* was stated, twice"):
+        client.download("file", tmp_path / "other")
+    assert len(server.asked) == 2
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_digest_covers_what_was_taken_up(server: ScriptedServer, client: HttpClient, tmp_path: Path) -> None:
+    stated = (("Repr-Digest", f"sha-256=:{b64('sha256', OLD)}:"), ("ETag", '"1"'))
+    rest = ("Content-Range", f"bytes 1000-{len(OLD) - 1}/{len(OLD)}")
+    mixed = Say(206, (*stated, rest), NEW[1000:])  # another file under the same ETag: only the digest tells
+    server.script = in_turn(Say(200, stated, OLD, cut_after=1000), mixed, Say(200, stated, OLD))
+    assert fetched(client, tmp_path) == OLD
+
+
+@pytest.mark.parametrize(
+    ("header", "stated"),
+    [
+        ("x-amz-checksum-sha256", "b2xk-3"),
+        ("Content-MD5", "not base64!"),
+        ("Content-MD5", "AAAA"),
+        ("Repr-Digest", "sha-256=:AAAA:"),
+        ("Digest", "crc32c=AAAAAA=="),
+        ("Digest", ",,=;"),
+    ],
+)
+def test_a_digest_that_means_nothing_is_passed_over(
+    server: ScriptedServer, client: HttpClient, tmp_path: Path, *, header: str, stated: str
+) -> None:
+    server.script = in_turn(Say(200, ((header, stated),), OLD))
+    assert fetched(client, tmp_path) == OLD
+
+
+def test_the_file_must_be_the_one_that_the_caller_knows(
+    server: ScriptedServer, client: HttpClient, tmp_path: Path
+) -> None:
+    sha256 = hashlib.sha256(OLD).hexdigest()
+    server.script = in_turn(Say(body=NEW), Say(body=OLD))
+    assert fetched(client, tmp_path, sha256=sha256) == OLD
+    server.script = in_turn(Say(body=NEW))
+    with pytest.raises(PermanentFailure, match=sha256):
+        client.download("file", tmp_path / "other", sha256=sha256)
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked", "close"])
+def test_a_file_beyond_the_limit_is_refused(server: ScriptedServer, tmp_path: Path, framing: Any) -> None:
+    server.script = in_turn(Say(body=lambda: itertools.repeat(bytes(1 << 16)), framing=framing))
+    with client_of(server, max_download_bytes=MIB) as client, pytest.raises(PermanentFailure, match="1048576 bytes"):
+        client.download("file", tmp_path / "x")
+    assert len(server.asked) == 1
+    assert list(tmp_path.iterdir()) == []
+    server.script = in_turn(Say(body=bytes(MIB), framing=framing))
+    with client_of(server, max_download_bytes=MIB) as client:
+        assert len(fetched(client, tmp_path)) == MIB
+
+
+def test_memory_does_not_grow_with_the_file(server: ScriptedServer, client: HttpClient, tmp_path: Path) -> None:
+    block = bytes(MIB)
+    server.script = in_turn(Say(body=lambda: itertools.repeat(block, 200), framing="chunked"))
+    tracemalloc.start()
+    try:
+        client.download("file", tmp_path / "x")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (tmp_path / "x").stat().st_size == 200 * MIB
+    assert peak < 8 * MIB
+
+
+@pytest.mark.parametrize(("place", "kind"), [("missing/x", PermanentFailure), ("folder", PermanentFailure)])
+def test_a_place_that_cannot_be_written_is_permanent(
+    server: ScriptedServer, client: HttpClient, tmp_path: Path, *, place: str, kind: type[OlError]
+) -> None:
+    (tmp_path / "folder").mkdir()
+    server.script = in_turn(Say(body=OLD))
+    with pytest.raises(kind, match="cannot be written"):
+        client.download("file", tmp_path / place)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk that is always full")
+def test_a_full_disk_is_transient(server: ScriptedServer, client: HttpClient, tmp_path: Path) -> None:
+    server.script = in_turn(Say(body=OLD))
+    (tmp_path / "x.part").symlink_to("/dev/full")
+    with pytest.raises(TransientFailure, match="cannot be written: No space left"):
+        client.download("file", tmp_path / "x")
+    assert len(server.asked) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_credential_follows_a_redirect_there_or_back(tmp_path: Path) -> None:
+    """Canvas sends a download from its own address to a signed one elsewhere; a hostile one may send it back."""
+    with scripted_server(in_turn(Say())) as origin, scripted_server(in_turn(Say())) as bucket:
+        elsewhere = bucket.url.replace("127.0.0.1", "localhost")
+        origin.script = in_turn(
+            Say(
+                302, (("Location", f"{elsewhere}/signed?X-Amz-Signature=c"), ("Set-Cookie", "session=canary")), b"moved"
+            ),
+            Say(body=OLD),
+        )
+        bucket.script = in_turn(Say(307, (("Location", f"{origin.url}/back"), ("Set-Cookie", "session=canary"))))
+        address = origin.url.replace("://", "://user:pass-canary@")
+        with HttpClient(address, auth=BearerAuth("tok-canary"), runtime=Runtime(sleep=lambda _: None)) as client:
+            client.request("GET", "x", accept=(302,))
+            assert "authorization" in origin.asked.pop().headers
+            origin.script = in_turn(Say(302, (("Location", f"{elsewhere}/signed"),)), Say(body=OLD))
+            client.download("file", tmp_path / "x")
+            assert (tmp_path / "x").read_bytes() == OLD
+            origin.script = in_turn(Say(302, (("Location", f"{elsewhere}/signed"),)), Say(body=OLD))
+            client.download(f"{origin.url}/file", tmp_path / "x")
+        asked = [*origin.asked, *bucket.asked]
+    assert [one.target for one in asked] == ["/file", "/back"] * 2 + ["/signed"] * 2
+    for one in asked:
+        assert not {"authorization", "cookie", "referer"} & set(one.headers)
+        assert "canary" not in repr(one)
+
+
+def test_what_is_taken_up_goes_through_the_redirect_again(server: ScriptedServer, tmp_path: Path) -> None:
+    with scripted_server(Bucket(OLD, cuts=(1_000_000, None))) as bucket, client_of(server) as client:
+        server.script = in_turn(Say(302, (("Location", f"{bucket.url}/signed"),)))
+        assert fetched(client, tmp_path) == OLD
+        assert ranges(bucket) == [0, 1_000_000]
+
+
+@pytest.mark.parametrize("location", ["ftp://files.example/x", "/loop", "http://a..b/"])
+def test_a_redirect_that_leads_nowhere_is_permanent(
+    server: ScriptedServer, client: HttpClient, tmp_path: Path, location: str
+) -> None:
+    endless = Say(302, (("Location", location),), lambda: itertools.repeat(bytes(1 << 16)), framing="close")
+    server.script = in_turn(endless)
     with pytest.raises(PermanentFailure):
-        client.download("https://files.example/loop", tmp_path / "x")
+        client.download("loop", tmp_path / "x")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from itertools import count
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -64,14 +65,64 @@ def test_a_list_that_goes_in_circles_is_a_failure() -> None:
         walk_links(answer)
 
 
-def test_a_list_whose_links_nest_for_ever_is_a_failure() -> None:
-    pages = count(2)
+def walk_from(
+    link: Callable[[int], str], *, records: Callable[[int], list[object]] = lambda page: [{"id": page}]
+) -> int:
+    """Walk a list whose page `n` names `link(n)` as next; return how many pages were asked for until it failed."""
+    asked = count(1)
 
     def answer(_: httpx.Request) -> httpx.Response:
-        return httpx.Response(200, json=[], headers={"Link": f'<{BASE}/list?page={next(pages)}>; rel="next"'})
+        page = next(asked)
+        return httpx.Response(200, json=records(page), headers={"Link": f'<{link(page)}>; rel="next"'})
 
-    with pytest.raises(PermanentFailure, match="there may be 10000"):
+    with pytest.raises(PermanentFailure, match=f"the list at {BASE}/list does not end: page"):
         walk_links(answer)
+    return next(asked) - 1
+
+
+def test_a_list_of_too_many_pages_is_a_failure() -> None:
+    assert walk_from(lambda page: f"{BASE}/list?page={page + 1}") == 10_000
+
+
+def test_a_page_that_names_itself_is_a_failure() -> None:
+    assert walk_from(lambda _: f"{BASE}/list") == 1
+
+
+def test_a_next_page_that_nests_the_address_of_the_last_is_a_failure() -> None:
+    urls = [f"{BASE}/list"]
+
+    def nested(_: int) -> str:
+        urls.append(f"{BASE}/list?url={quote(urls[-1], safe='')}")
+        return urls[-1]
+
+    assert walk_from(nested) < 30
+
+
+def test_a_query_that_grows_is_a_failure() -> None:
+    assert walk_from(lambda page: f"{BASE}/list?" + "&".join(f"page={number}" for number in range(page))) < 1000
+
+
+def test_a_server_that_ignores_the_page_is_a_failure() -> None:
+    assert walk_from(lambda page: f"{BASE}/list?page={page + 1}", records=lambda _: [{"id": 1}, {"id": 2}]) == 2
+
+
+def test_empty_pages_that_go_on_for_ever_are_a_failure() -> None:
+    assert walk_from(lambda page: f"{BASE}/list?page={page + 1}", records=lambda _: []) == 21
+
+
+@pytest.mark.parametrize("link", ["http://[", "//a:b:c/", "\x7f", "http://lms.example:99999999/"])
+def test_a_next_page_that_is_no_address_is_a_failure(link: str) -> None:
+    with pytest.raises(PermanentFailure):
+        walk_links(lambda _: httpx.Response(200, json=[{}], headers={"Link": f'<{link}>; rel="next"'}))
+
+
+def test_some_empty_pages_are_passed() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        page = page_of(request)
+        link = {"Link": f'<{BASE}/list?page={page + 1}>; rel="next"'}
+        return httpx.Response(200, json=[{"id": page}] if page % 10 == 0 else [], headers=link if page < 50 else {})
+
+    assert walk_links(answer) == [{"id": page} for page in (10, 20, 30, 40, 50)]
 
 
 def test_a_failure_on_a_later_page_is_not_the_end_of_the_list() -> None:

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from ol_core.failures import PermanentFailure, TransientFailure
 from ol_core.webhooks import ContentEvent, WebhookClient, delivery_id, sign
+from ol_devkit.servers.scripted import Say, in_turn, scripted_server
 from pydantic import ValidationError
 
 EVENT = ContentEvent(source="canvas", content_path="canvas/course_content/7/é.imscc", course_id="7")
@@ -42,7 +43,7 @@ def test_the_body_is_canonical_and_signed() -> None:
     )
     expected = hmac.new(SECRET.encode(), request.content, hashlib.sha256).hexdigest()
     assert request.headers["X-MITLearn-Signature"] == expected == sign(request.content, SECRET)
-    assert request.headers["X-Delivery-Id"] == delivery.delivery_id
+    assert request.headers["X-Delivery-Id"] == request.headers["Idempotency-Key"] == delivery.delivery_id
     assert request.headers["Content-Type"] == "application/json"
     assert (delivery.state, delivery.status) == ("delivered", 200)
 
@@ -81,6 +82,15 @@ def test_a_receiver_that_recovers_gets_the_same_bytes_again(status: int) -> None
     assert client_of(receiver).deliver(EVENT).state == "delivered"
     assert len({request.content for request in receiver.requests}) == 1
     assert len(receiver.requests) == 3
+
+
+@pytest.mark.parametrize("fault", [Say(raw=b""), Say(raw=b"HTTP/1.1 2"), Say(cut_after=0, body=b"{}"), Say(503)])
+def test_an_answer_that_is_lost_on_its_way_costs_nothing(fault: Say) -> None:
+    with scripted_server(in_turn(fault, fault, Say(body=b"{}"))) as receiver:
+        with WebhookClient(receiver.url, SECRET, sleep=lambda _: None) as client:
+            assert client.deliver(EVENT).state == "delivered"
+        assert len({(one.body, one.headers["idempotency-key"]) for one in receiver.asked}) == 1
+        assert len(receiver.asked) == 3
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])

@@ -50,7 +50,8 @@ def failure(response: httpx.Response) -> OlError:
     if status >= httpx.codes.INTERNAL_SERVER_ERROR and status not in _NEVER_SERVED:
         return TransientFailure(text, retry_after_seconds=after)
     if response.has_redirect_location:
-        text += f"; it redirects to {redact_url(response.headers['location'])}: configure the address that answers"
+        target = redact(redact_url(response.headers["location"]), _secrets(response))
+        text += f"; it redirects to {target}: configure the address that answers"
     return (UpstreamMissing if status in _MISSING else PermanentFailure)(text + _REMEDIES.get(status, ""))
 
 
@@ -58,9 +59,12 @@ def described(response: httpx.Response) -> str:
     """Return method, address, status and a short excerpt of an answer."""
     request = response.request
     answer = f"{request.method} {redact_url(request.url)} answered {response.status_code}"
-    secrets = secrets_of([request, *(one.request for one in response.history)])
-    excerpt = " ".join(redact(response.text[:_READ_CHARACTERS], secrets).split())[:_SHOWN_CHARACTERS]
+    excerpt = " ".join(redact(response.text[:_READ_CHARACTERS], _secrets(response)).split())[:_SHOWN_CHARACTERS]
     return f"{answer}: {excerpt}" if excerpt else answer
+
+
+def _secrets(response: httpx.Response) -> set[str]:
+    return secrets_of([response.request, *(one.request for one in response.history)])
 
 
 def _retry_after_seconds(response: httpx.Response) -> float | None:

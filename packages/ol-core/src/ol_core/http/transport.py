@@ -17,6 +17,8 @@ from ol_core.http.redaction import redact_url
 _SLICE_BYTES = 1 << 16
 _KEPT_OPEN_SECONDS = 5.0
 _CODINGS = frozenset({"", "identity", "gzip", "x-gzip"})
+_CHARSETS = frozenset({"iso-8859-1", "iso-8859-15", "us-ascii", "windows-1252"})
+"""Beside UTF-8, those that `.text` cannot fail in; it would in `utf-16` without a mark, or in `hex`."""
 _ERRORS = (
     httpcore.TimeoutException,
     httpcore.NetworkError,
@@ -53,7 +55,8 @@ class PooledTransport(httpx.BaseTransport):
                     extensions=request.extensions,
                 )
             )
-        return httpx.Response(answer.status, headers=answer.headers, stream=_Body(answer), extensions=answer.extensions)
+        extensions = {name: one for name, one in answer.extensions.items() if name != "reason_phrase"}  # any text
+        return httpx.Response(answer.status, headers=answer.headers, stream=_Body(answer), extensions=extensions)
 
     def close(self) -> None:
         """Close all connections."""
@@ -179,9 +182,7 @@ class BoundedAnswers(httpx.BaseTransport):
         headers = [(name, value) for name, value in answer.headers.raw if name.lower() not in framing]
         extensions = {name: one for name, one in answer.extensions.items() if name != "network_stream"}
         whole = httpx.Response(answer.status_code, headers=headers, content=body, extensions=extensions)
-        try:
-            b"  ".decode(whole.charset_encoding or "utf-8", "replace")
-        except (LookupError, UnicodeError):  # such as `charset=hex`, of which `.text` would make no text
+        if (whole.charset_encoding or "").lower() not in _CHARSETS:
             whole.encoding = "utf-8"
         return whole
 

@@ -88,7 +88,7 @@ class ScriptedServer:
 
     url: str
     script: Script
-    asked: list[Asked] = field(default_factory=list)
+    asked: list[Asked] = field(default_factory=list, repr=False)
     most_connections: int = 0
     _open: int = 0
     _opened: int = 0
