@@ -84,7 +84,7 @@ def test_what_a_dead_daemon_did_not_apply_is_requested_again(simulation: Simulat
     simulation.script = {1: together(publish({FIRST: "2"}), kill_daemon("result lost"))}
     figures = simulation.run(2)
     assert [tick.error for tick in figures.ticks] == ["the daemon died", ""]
-    assert [tick.requested for tick in figures.ticks] == [(), (FIRST,)]
+    assert [tick.requested for tick in figures.ticks] == [(), ((simulation.subject.job, FIRST),)]
     assert simulation.world.calls["list"] == 2
 
 
@@ -119,10 +119,10 @@ def test_a_source_that_is_down_or_throttles_fails_the_tick(simulation: Simulatio
 def test_what_never_succeeds_is_given_up_and_is_not_behind(simulation: Simulation) -> None:
     simulation.script = {1: together(publish({FIRST: "2", SECOND: "2"}), fail([FIRST], "permanent"))}
     simulation.run(2)
-    assert simulation.subject.given_up(simulation.storage.instance) == {FIRST}
+    assert simulation.subject.given_up(simulation.storage.instance) == {FIRST: "2"}
     assert simulation.behind() == {}
-    simulation.world.versions[SECOND] = "3"
-    assert simulation.behind() == {SECOND: "3"}
+    simulation.world.versions |= {FIRST: "3", SECOND: "3"}
+    assert simulation.behind() == {FIRST: "3", SECOND: "3"}
 
 
 def test_figures_add_up() -> None:

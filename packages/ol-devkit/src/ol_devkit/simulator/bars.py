@@ -7,6 +7,7 @@ from itertools import pairwise
 from ol_core.desired_state import MAX_ATTEMPTS
 from ol_core.sweep import DAEMON_SENSOR_TIMEOUT_SECONDS
 
+from ol_devkit.simulator.figures import RunRecord
 from ol_devkit.simulator.simulation import Simulation
 
 TICK_CPU_SECONDS = 2.0
@@ -74,17 +75,26 @@ def answers(simulation: Simulation) -> Finding:
     )
 
 
+def runs(simulation: Simulation) -> list[RunRecord]:
+    """Return the runs that made the asset."""
+    return simulation.figures.runs_of(simulation.subject.job)
+
+
+def materialized(simulation: Simulation) -> int:
+    """Return how often the asset was materialized."""
+    return simulation.watch.materialized[simulation.subject.asset_key.to_string()]
+
+
 def nothing_changes(simulation: Simulation, names: Partitions) -> list[Finding]:
     """Judge what a quiet world costs."""
     figures = simulation.figures
     sweeps = -(-figures.ticks[-1].number // 60)
+    asked = sum(count for kind, count in simulation.world.calls.items() if kind not in ("token", "list"))
     changes = simulation.watch.asset_events - figures.events["ASSET_CHECK_EVALUATION"]
     return [
         exactly("no runs", len(figures.runs), 0),
         exactly("no materializations, no observations", changes, 0),
-        at_most(
-            f"a call a partition and sweep, {sweeps} sweeps", simulation.world.calls["versions"], sweeps * len(names)
-        ),
+        at_most(f"at most {len(names):,} calls for versions a sweep, {sweeps} sweeps", asked, sweeps * len(names)),
         at_most(
             f"{TICK_CPU_SECONDS:g} s of CPU a tick", max(tick.cpu_seconds for tick in figures.ticks), TICK_CPU_SECONDS
         ),
@@ -94,10 +104,10 @@ def nothing_changes(simulation: Simulation, names: Partitions) -> list[Finding]:
 
 def three_republished(simulation: Simulation, names: Partitions) -> list[Finding]:
     """Judge what three changes cost."""
-    requested = simulation.figures.requested
+    requested = simulation.figures.requested(simulation.subject.job)
     return [
         Finding("3 partitions requested, once each", str(dict(requested)), requested == dict.fromkeys(names[:3], 1)),
-        exactly("3 materializations", simulation.figures.events["ASSET_MATERIALIZATION"], 3),
+        exactly("3 materializations", materialized(simulation), 3),
         converged(simulation),
     ]
 
@@ -107,7 +117,7 @@ def fails_for_good(simulation: Simulation, names: Partitions) -> list[Finding]:
     given_up = simulation.subject.given_up(simulation.storage.instance)
     return [
         attempts(simulation),
-        at_most(f"at most {MAX_ATTEMPTS} runs", len(simulation.figures.runs), MAX_ATTEMPTS),
+        at_most(f"at most {MAX_ATTEMPTS} runs", len(runs(simulation)), MAX_ATTEMPTS),
         Finding("it is known to need a person", f"given up: {sorted(given_up)}", set(given_up) == {names[0]}),
     ]
 
@@ -178,7 +188,7 @@ def discovery(simulation: Simulation, names: Partitions) -> list[Finding]:
     held = len(simulation.storage.instance.get_dynamic_partitions(simulation.subject.partitions))
     return [
         exactly("nothing is retired", held, len(names)),
-        exactly("no runs", len(simulation.figures.runs), 0),
+        exactly("no runs", len(runs(simulation)), 0),
         converged(simulation),
     ]
 
@@ -189,7 +199,7 @@ def killed(simulation: Simulation, _names: Partitions) -> list[Finding]:
     return [
         attempts(simulation),
         at_most("the same remote exports are taken up: none is begun twice", twice, 0),
-        at_most("runs are bounded", len(simulation.figures.runs), 6),
+        at_most("runs are bounded", len(runs(simulation)), 6),
         converged(simulation),
     ]
 

@@ -12,12 +12,15 @@ class FakeClock:
     """Stops time from its entry to its exit; it starts at the real time, as Dagster's databases stamp runs with that.
 
     Attributes:
+        began_at: When it starts, in unix seconds.
         passing: Called after time has moved in the thread that entered; what happens meanwhile is up to it.
     """
 
     def __init__(self) -> None:
         self.passing: Callable[[], None] = lambda: None
-        self._travel = time_machine.travel(datetime.now(UTC), tick=False)
+        now = datetime.now(UTC)
+        self.began_at = now.timestamp()
+        self._travel = time_machine.travel(now, tick=False)
         self._lock = threading.Lock()
         self._now = 0.0
 

@@ -17,7 +17,7 @@ class TickRecord:
         number: Which tick of the simulation.
         name: What was evaluated.
         error: Why it failed; empty where it did not.
-        requested: Partitions that it requested.
+        requested: Jobs and partitions that it requested.
         calls: Calls of the source.
         source_seconds: How long these took, by the fake clock.
         cpu_seconds: CPU time of this process, the script of the source included.
@@ -30,7 +30,7 @@ class TickRecord:
     number: int
     name: str
     error: str = ""
-    requested: tuple[str, ...] = ()
+    requested: tuple[tuple[str, str], ...] = ()
     calls: int = 0
     source_seconds: float = 0.0
     cpu_seconds: float = 0.0
@@ -79,10 +79,13 @@ class Figures:
     database_bytes: int = 0
     peak_memory_bytes: int = 0
 
-    @property
-    def requested(self) -> Counter[str]:
-        """How often each partition was requested."""
-        return Counter(partition for tick in self.ticks for partition in tick.requested)
+    def requested(self, job: str) -> Counter[str]:
+        """Return how often each partition was requested of a job."""
+        return Counter(partition for tick in self.ticks for of, partition in tick.requested if of == job)
+
+    def runs_of(self, job: str) -> list[RunRecord]:
+        """Return the runs of a job."""
+        return [run for run in self.runs if run.job == job]
 
     @property
     def failed_ticks(self) -> list[TickRecord]:
@@ -97,7 +100,7 @@ class Figures:
             "failed_ticks": len(self.failed_ticks),
             "runs": len(self.runs),
             "runs_by_end": dict(Counter(run.ended for run in self.runs)),
-            "partitions_requested": self.requested.total(),
+            "partitions_requested": sum(len(tick.requested) for tick in self.ticks),
             "events": self.events.total(),
             "events_by_type": dict(self.events),
             "queries": self.queries.total(),

@@ -124,9 +124,10 @@ def generic(
         name="generic",
         definitions=definitions,
         asset_key=KEY,
+        job=JOB,
         partitions=str(PARTITIONS.name),
         tickers=sensors_of(definitions),
-        wanted=as_version,
+        wanted=lambda _partition, version: as_version(version),
         seeds=_seeds,
         held=held_by_outcome(KEY),
         given_up=given_up_by_outcome(KEY, policy),
@@ -176,7 +177,7 @@ def _exports(world: World, policy: AttemptPolicy, limits: ExportLimits) -> dg.As
 
 def _seeds(partition: str, version: str) -> Iterator[Event]:
     yield dg.AssetMaterialization(KEY, partition=partition)
-    yield succeeded(KEY, partition, as_version(version))
+    yield succeeded(KEY, partition, version)
 
 
 def _versions(world: World, partitions: Sequence[str]) -> Mapping[str, str | OlError]:

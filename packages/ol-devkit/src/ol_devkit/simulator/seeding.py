@@ -1,7 +1,7 @@
 """Partitions that hold a version already, without a run for each of them.
 
-Dagster writes one event at a time, in 12 ms of CPU time on SQLite. So it writes one of each kind, for a partition of
-no meaning, and the rows that this made are copied for all others. `test_simulator_seeding` reads them back through
+Dagster writes one event at a time, in 12 ms of CPU time on SQLite. So it writes one of each kind, for a partition and
+a version of no meaning, and the rows that this made are copied for all others. `test_simulator` reads them back through
 Dagster.
 """
 
@@ -14,30 +14,30 @@ from ol_devkit.simulator.storage import Storage
 from ol_devkit.simulator.subject import Subject
 
 _PARTITION = "simulated-partition"
+_VERSION = "simulated-version"
 _ROW = "id, run_id, event, dagster_event_type, timestamp, step_key, asset_key, partition"
 
 
 def seed(storage: Storage, subject: Subject, versions: Mapping[str, str]) -> None:
     """Record that partitions exist and hold these versions of the source."""
     storage.instance.add_dynamic_partitions(subject.partitions, list(versions))
+    for event in subject.listed():
+        storage.instance.report_runless_asset_event(event)
     if storage.events is None:
         for partition, version in versions.items():
-            for event in subject.seeds(partition, version):
+            for event in subject.seeds(partition, subject.wanted(partition, version)):
                 storage.instance.report_runless_asset_event(event)
         return
-    by_version: dict[str, list[str]] = {}
-    for partition, version in versions.items():
-        by_version.setdefault(version, []).append(partition)
+    wanted = {partition: subject.wanted(partition, version) for partition, version in versions.items()}
     engine = create_engine(storage.events)
-    for version, partitions in by_version.items():
-        for event in subject.seeds(_PARTITION, version):
-            storage.instance.report_runless_asset_event(event)
-            with engine.begin() as connection:
-                _multiply(connection, partitions)
+    for event in subject.seeds(_PARTITION, _VERSION):
+        storage.instance.report_runless_asset_event(event)
+        with engine.begin() as connection:
+            _multiply(connection, wanted)
     engine.dispose()
 
 
-def _multiply(connection: Connection, partitions: list[str]) -> None:
+def _multiply(connection: Connection, wanted: Mapping[str, str]) -> None:
     """Replace the newest event of the partition of no meaning by one for each partition."""
     found = text(f"select {_ROW} from event_logs where partition = :partition order by id desc limit 1")  # noqa: S608 - names of columns
     row = dict(connection.execute(found, {"partition": _PARTITION}).mappings().one())
@@ -47,20 +47,22 @@ def _multiply(connection: Connection, partitions: list[str]) -> None:
     first = 1 + int(connection.execute(text("select coalesce(max(id), 0) from event_logs")).scalar_one())
     names = [name.strip() for name in _ROW.split(",")]
     insert = text(f"insert into event_logs ({_ROW}) values ({', '.join(f':{name}' for name in names)})")  # noqa: S608 - as above
-    rows = [
-        {**row, "id": first + place, "partition": one, "event": _renamed(str(row["event"]), one)}
-        for place, one in enumerate(partitions)
-    ]
-    connection.execute(insert, rows)
     tag = text(
         "insert into asset_event_tags (event_id, asset_key, key, value, event_timestamp) "
         "values (:id, :asset_key, :key, :value, :timestamp)"
     )
+    rows = [{**row, "id": first + place, "partition": partition} for place, partition in enumerate(wanted)]
+    connection.execute(insert, [{**one, "event": _meant(row["event"], one["partition"], wanted)} for one in rows])
     if tags:
-        connection.execute(tag, [{**one, "key": key, "value": value} for one in rows for key, value in tags])
+        meant = [
+            {**one, "key": key, "value": value.replace(_VERSION, wanted[one["partition"]])}
+            for one in rows
+            for key, value in tags
+        ]
+        connection.execute(tag, meant)
     if connection.dialect.name == "postgresql":
         connection.execute(text("select setval(pg_get_serial_sequence('event_logs', 'id'), max(id)) from event_logs"))
 
 
-def _renamed(event: str, partition: str) -> str:
-    return event.replace(_PARTITION, json.dumps(partition)[1:-1])
+def _meant(event: str, partition: str, wanted: Mapping[str, str]) -> str:
+    return event.replace(_PARTITION, json.dumps(partition)[1:-1]).replace(_VERSION, wanted[partition])

@@ -48,6 +48,7 @@ class Simulation:
         figures: What was counted.
         skipped: So many ticks that are due will not take place.
         dies: How the daemon dies in its next tick; None where it lives.
+        number: The tick that was the last.
     """
 
     subject: Subject
@@ -60,7 +61,7 @@ class Simulation:
     figures: Figures = field(default_factory=Figures)
     skipped: int = 0
     dies: DaemonDeath | None = None
-    _number: int = 0
+    number: int = 0
     _next_tick_at: float = 0.0
     _until: int = 0
     _cursors: dict[str, str] = field(default_factory=dict)
@@ -70,6 +71,7 @@ class Simulation:
     _spent_meanwhile: float = 0.0
     _in_tick: bool = False
     _running: str = ""
+    _broken: Exception | None = None
 
     def __post_init__(self) -> None:
         self.world.on_kill = self.watch.kill
@@ -78,10 +80,10 @@ class Simulation:
         """Let so many further ticks pass; return all figures so far."""
         reset_peak_memory()
         before = self.storage.size()
-        self._until = self._number + ticks
+        self._until = self.number + ticks
         self.world.clock.passing = self._time_passes
         try:
-            while self._number < self._until:
+            while self.number < self._until:
                 self.world.clock.advance(self._next_tick_at - self.world.clock())
                 self._tick()
                 self._work_off()
@@ -95,11 +97,13 @@ class Simulation:
     def behind(self) -> dict[str, str]:
         """Return what the source has and is neither held nor known to be given up."""
         held, given_up = self.subject.held(self.storage.instance), self.subject.given_up(self.storage.instance)
-        wanted = {partition: self.subject.wanted(version) for partition, version in self.world.versions.items()}
+        wanted = {
+            partition: self.subject.wanted(partition, version) for partition, version in self.world.versions.items()
+        }
         return {
             partition: version
             for partition, version in wanted.items()
-            if held.get(partition) != version and partition not in given_up
+            if version not in (held.get(partition), given_up.get(partition))
         }
 
     def _time_passes(self) -> None:
@@ -107,12 +111,16 @@ class Simulation:
         while (
             self.world.is_run
             and not self._in_tick
-            and self._number < self._until
+            and self.number < self._until
             and self.world.clock() >= self._next_tick_at
         ):
             started = time.process_time()
-            with self._outside_of_run():
-                self._tick()
+            try:
+                with self._outside_of_run():
+                    self._tick()
+            except Exception as error:
+                self._broken = error  # the run would take it for its own
+                raise
             self._spent_meanwhile += time.process_time() - started
 
     @contextmanager
@@ -125,24 +133,24 @@ class Simulation:
 
     def _tick(self) -> None:
         self._next_tick_at = max(self._next_tick_at, self.world.clock()) + self.tick_seconds
-        self._number += 1
-        if act := self.script.get(self._number):
+        self.number += 1
+        if act := self.script.get(self.number):
             act(self)
         self._find_dead_workers()
         if self.skipped:
             self.skipped -= 1
             return
-        self._in_tick = True
+        self._in_tick, now = True, self.world.clock()
         for ticker in self.subject.tickers:
-            if self.world.clock() >= self._due_at.get(ticker.name, 0.0):
-                self._due_at[ticker.name] = self.world.clock() + ticker.interval_seconds
+            if now >= self._due_at.get(ticker.name, 0.0):
+                self._due_at[ticker.name] = now + ticker.interval_seconds
                 self._evaluate(ticker)
         self._in_tick = False
 
     def _evaluate(self, ticker: Ticker) -> None:
         started = (time.process_time(), time.perf_counter(), self.world.clock())
         calls, events = self.world.calls.total(), self.watch.asset_events
-        record = TickRecord(self._number, ticker.name)
+        record = TickRecord(self.number, ticker.name)
         result: dg.SensorResult | None = None
         try:
             with _silence():
@@ -166,7 +174,7 @@ class Simulation:
             return
         apply_changes(self.storage.instance, result)
         for request in result.run_requests or []:
-            record.requested += tuple(requested_partitions(request))
+            record.requested += tuple((str(request.job_name), one) for one in requested_partitions(request))
             self._queue.append((request, self._queued(request) if self._running else ""))
         if dies is None and result.cursor is not None:
             self._cursors[ticker.name] = result.cursor
@@ -179,7 +187,7 @@ class Simulation:
             run_id=str(uuid4()),
             run_config=dict(request.run_config),
             tags=dict(request.tags),
-            status=dg.DagsterRunStatus.QUEUED,
+            status=dg.DagsterRunStatus.NOT_STARTED,  # queued ones need the address of a code server
         )
         self.storage.instance.add_run(run)
         return run.run_id
@@ -203,9 +211,11 @@ class Simulation:
                     else "failed"
                 )
         except WorkerKilled:
-            self._dead.append((run_id, record.job, self._number))
+            self._dead.append((run_id, record.job, self.number))
         finally:
             self._running, self.world.is_run = "", False
+        if self._broken is not None:
+            raise self._broken
         meanwhile = self._spent_meanwhile - started[2]
         record.cpu_seconds = time.process_time() - started[0] - meanwhile
         record.lasted_seconds = self.world.clock() - started[1]
@@ -218,7 +228,7 @@ class Simulation:
         return max(jobs.values(), default=0)
 
     def _find_dead_workers(self) -> None:
-        found = [run_id for run_id, _, died in self._dead if self._number - died >= self.monitored_after_ticks]
+        found = [run_id for run_id, _, died in self._dead if self.number - died >= self.monitored_after_ticks]
         self._dead = [one for one in self._dead if one[0] not in found]
         for run_id in found:
             if run := self.storage.instance.get_run_by_id(run_id):

@@ -2,7 +2,7 @@
 
 import base64
 import zlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -89,23 +89,27 @@ class Subject:
         name: What it is called.
         definitions: The definitions; their source is simulated.
         asset_key: The asset whose partitions must hold what the source has.
+        job: The job that makes it.
         partitions: Name of its dynamic partitions.
         tickers: What the daemon evaluates.
-        wanted: The version that is wanted where the source has this one.
-        seeds: Makes the events which say that a partition holds a version of the source.
+        wanted: The version that is wanted of a partition where the source has this one.
+        seeds: Makes the events which say that a partition holds a version that is wanted of it.
         held: Reads which version (as wanted) each partition holds.
-        given_up: Reads which partitions are known to be behind and to need a person.
+        given_up: Reads which partitions need a person, and the version (as wanted) that cannot be had.
+        listed: Makes the events which say that what the source lists is held as well.
     """
 
     name: str
     definitions: dg.Definitions
     asset_key: dg.AssetKey
+    job: str
     partitions: str
     tickers: Sequence[Ticker]
-    wanted: Callable[[str], str]
+    wanted: Callable[[str, str], str]
     seeds: Callable[[str, str], Iterator[Event]]
     held: Callable[[dg.DagsterInstance], Mapping[str, str]]
-    given_up: Callable[[dg.DagsterInstance], Collection[str]]
+    given_up: Callable[[dg.DagsterInstance], Mapping[str, str]]
+    listed: Callable[[], Iterable[Event]] = lambda: ()
 
 
 def sensors_of(definitions: dg.Definitions, names: Collection[str] = ()) -> list[Ticker]:
@@ -120,10 +124,10 @@ def held_by_outcome(asset_key: dg.AssetKey) -> Callable[[dg.DagsterInstance], Ma
 
 def given_up_by_outcome(
     asset_key: dg.AssetKey, policy: AttemptPolicy
-) -> Callable[[dg.DagsterInstance], Collection[str]]:
+) -> Callable[[dg.DagsterInstance], Mapping[str, str]]:
     """Return how to read which partitions have no attempt left at the version that was tried last."""
     return lambda instance: {
-        partition
+        partition: outcome.version
         for partition, outcome in outcomes(instance, asset_key).items()
         if outcome.failed and not policy.may_try(outcome, outcome.version)
     }

@@ -23,11 +23,13 @@ class Watch:
     Attributes:
         queries: Statements by their first word; those of tables' catalogs are left out.
         events: Events by type: every row of the event log once, also where SQLite keeps it twice.
+        materialized: Materializations by asset, as Dagster writes its key.
     """
 
     def __init__(self) -> None:
         self.queries: Counter[str] = Counter()
         self.events: Counter[str] = Counter()
+        self.materialized: Counter[str] = Counter()
         self._is_dead = False
 
     def __enter__(self) -> Self:
@@ -41,6 +43,7 @@ class Watch:
         """Forget what was counted."""
         self.queries.clear()
         self.events.clear()
+        self.materialized.clear()
 
     @property
     def asset_events(self) -> int:
@@ -86,4 +89,11 @@ class Watch:
         self.queries[statement.split(maxsplit=1)[0].lower()] += 1
         if _EVENT.match(statement) and not str(conn.engine.url.database).endswith("index.db"):
             for row in getattr(context, "compiled_parameters", ()):  # not in its interface
-                self.events.update(str(value) for name, value in row.items() if _TYPE.fullmatch(name))
+                for name, kind in row.items():
+                    if found := _TYPE.fullmatch(name):
+                        self._count(str(kind), str(row.get(f"asset_key{found[1] or ''}")))
+
+    def _count(self, kind: str, asset_key: str) -> None:
+        self.events[kind] += 1
+        if kind == "ASSET_MATERIALIZATION":
+            self.materialized[asset_key] += 1

@@ -57,7 +57,7 @@ class World:
         calls: Calls so far, by kind.
         asked: How often ticks asked for the version of each partition.
         begun: Exports begun so far.
-        running: When each export that goes on will be ready, by its id.
+        ready_at: When each export is or was ready, by its id.
         most_running: Most exports that went on at once.
     """
 
@@ -75,8 +75,9 @@ class World:
     calls: Counter[str] = field(default_factory=Counter)
     asked: Counter[str] = field(default_factory=Counter)
     begun: list[Attempt] = field(default_factory=list)
-    running: dict[str, float] = field(default_factory=dict)
+    ready_at: dict[str, float] = field(default_factory=dict)
     most_running: int = 0
+    _running: list[float] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def call(self, kind: str) -> Refusal | None:
@@ -125,17 +126,17 @@ class World:
         """Begin to export a partition as it is now; return the export's id."""
         self.begun.append(Attempt(self.clock(), partition, self.versions[partition]))
         export = f"{partition}/{len(self.begun)}"
-        self.running[export] = self.clock() + self.export_seconds
-        self.most_running = max(self.most_running, len(self.running))
+        self.ready_at[export] = self.clock() + self.export_seconds
+        self._running = [*(ready for ready in self._running if ready > self.clock()), self.ready_at[export]]
+        self.most_running = max(self.most_running, len(self._running))
         return export
 
     def state(self, export: str) -> State:
-        """Return what became of an export; one that ended is forgotten."""
-        if export not in self.running:
+        """Return what became of an export."""
+        if export not in self.ready_at:
             return "missing"
-        if self.clock() < self.running[export]:
+        if self.clock() < self.ready_at[export]:
             return "waiting"
-        del self.running[export]
         return "failed" if self.faults.get(export.rpartition("/")[0]) == "permanent" else "ready"
 
 
