@@ -18,10 +18,9 @@ from ol_devkit.campus.content import files_below
 
 SEED = 20260901
 DAGSTER_YAML = """\
-# The policy of every deployment, on SQLite; see docs/adr/0004.
+# The policy of every deployment, on SQLite; a person is there to run again what died. See docs/adr/0004.
 concurrency:
   pools: { default_limit: 1, granularity: op }
-run_retries: { enabled: true, max_retries: 2, retry_on_asset_or_op_failure: false }
 run_monitoring:
   enabled: true
   start_timeout_seconds: 300
