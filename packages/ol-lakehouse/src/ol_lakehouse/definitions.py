@@ -5,6 +5,7 @@ from pathlib import Path
 
 import dagster as dg
 from dagster_dbt import DbtCliResource
+from ol_core.desired_state import AttemptPolicy
 from ol_core.environment import Settings, load_environment
 from ol_core.jobs import LARGE, asset_job
 from ol_core.secrets import secrets_resource
@@ -48,7 +49,10 @@ def defs() -> dg.Definitions:
             "secrets": secrets_resource(environment),
         },
         jobs=[build],
-        sensors=BUILD.registered(environment, lambda seconds: build_sensor(build.name, manifest, seconds=seconds)),
+        sensors=BUILD.registered(
+            environment,
+            lambda seconds: build_sensor(build.name, manifest, seconds=seconds, policy=AttemptPolicy.of(environment)),
+        ),
         executor=dg.in_process_executor,
     )
 
