@@ -20,10 +20,11 @@ from ol_core.environment import development
 from ol_core.exports import ExportLimits
 from ol_core.http import HttpPolicy
 from ol_core.resources import shared_resources
+from ol_core.retirement import ShrinkGuard
 from ol_openedx.assets import DeploymentAssets, deployment_assets
 from ol_openedx.client import OpenEdxClient
 from ol_openedx.resources import OpenEdxApiClientFactory
-from ol_openedx.sensors import follow_sensor, sweep_sensor
+from ol_openedx.sensors import follow_plan, follow_sensor, sweep_sensor
 from sqlalchemy import Engine, event
 
 N = int(os.environ.get("OL_BENCHMARK_EXPORTS", "200"))
@@ -128,13 +129,14 @@ def definitions_in(folder: Path) -> dg.Definitions:
         name: dg.define_asset_job(KEYS.name(name), selection=dg.AssetSelection.assets(*one.keys))
         for name, one in steps.items()
     }
+    plan = follow_plan(KEYS, policy=policy, exports_in_flight=IN_FLIGHT)
     resources = shared_resources(environment)
     return dg.Definitions(
         assets=list(steps.values()),
         jobs=list(jobs.values()),
         sensors=[
-            sweep_sensor(KEYS, jobs, rotation_seconds=3600, policy=policy, exports_in_flight=IN_FLIGHT),
-            follow_sensor(KEYS, jobs, seconds=60, policy=policy),
+            sweep_sensor(KEYS, jobs, plan, rotation_seconds=3600, guard=ShrinkGuard()),
+            follow_sensor(KEYS, jobs, plan, seconds=60),
         ],
         resources={**resources, "openedx_api": Factory(deployments=[], secrets=resources["secrets"])},
         executor=dg.in_process_executor,

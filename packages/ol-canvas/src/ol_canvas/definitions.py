@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
+from ol_core.alerts import alert_definitions
 from ol_core.desired_state import AttemptPolicy
 from ol_core.environment import CanvasInstance, Environment, load_environment
 from ol_core.exports import ExportLimits
+from ol_core.follow_tick import FollowPlan
 from ol_core.jobs import LARGE, SMALL, asset_job
 from ol_core.resources import shared_resources
 from ol_core.retirement import ShrinkGuard
@@ -27,16 +29,26 @@ def defs() -> dg.Definitions:
             executor=dg.in_process_executor,
         ),
         *(_instance(environment, one) for one in environment.canvas),
+        alert_definitions(
+            "canvas", environment, [step for one in environment.canvas for step in _plan(environment, one).steps]
+        ),
+    )
+
+
+def _plan(environment: Environment, instance: CanvasInstance) -> FollowPlan:
+    return follow_plan(
+        InstanceAssets(instance.name),
+        policy=AttemptPolicy.of(environment),
+        exports_in_flight=environment.orchestration.exports_in_flight,
     )
 
 
 def _instance(environment: Environment, instance: CanvasInstance) -> dg.Definitions:
     keys = InstanceAssets(instance.name)
-    policy, stated = AttemptPolicy.of(environment), environment.orchestration
+    plan, stated = _plan(environment, instance), environment.orchestration
     limits = ExportLimits(stated.exports_in_flight, stated.export_deadline_seconds)
-    steps = instance_assets(keys, webhook_source=instance.webhook_source, policy=policy, limits=limits)
+    steps = instance_assets(keys, webhook_source=instance.webhook_source, policy=plan.policy, limits=limits)
     jobs = _jobs(keys, steps, limits)
-    plan = follow_plan(keys, policy=policy, exports_in_flight=stated.exports_in_flight)
     return dg.Definitions(
         assets=list(steps.values()),
         asset_checks=[standing_checks(keys.name("standing_checks"), plan)],

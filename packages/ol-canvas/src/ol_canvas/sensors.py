@@ -52,6 +52,7 @@ def follow_plan(keys: InstanceAssets, *, policy: AttemptPolicy, exports_in_fligh
             ),
         ],
         policy=policy,
+        listing=Step(keys.name("courses"), keys.courses),
     )
 
 
@@ -65,7 +66,7 @@ def sweep_sensor(
         rotation_seconds=rotation_seconds,
         policy=plan.policy,
         guard=guard,
-        listing=Step(keys.name("courses"), keys.courses),
+        listing=plan.listing,
     )
 
     @dg.sensor(

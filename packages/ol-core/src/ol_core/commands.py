@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ol_core.retirement import Shrink
 
 _SHOWN = 20
-_ENDINGS = {"t": "failed", "p": "failed", "q": "quarantined", "s": "held", "r": "to be tried again"}
+_ENDINGS = {"t": "failed", "p": "failed", "m": "failed", "q": "quarantined", "s": "held", "r": "to be tried again"}
 
 
 @click.command()

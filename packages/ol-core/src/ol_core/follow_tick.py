@@ -33,12 +33,20 @@ class FollowPlan:
         partitions: Its partitions, and those of all that follows.
         followers: What follows.
         policy: Attempts, backoff and the size of a batch.
+        listing: The step that writes the list of what exists; None where there is none.
     """
 
     swept: Step
     partitions: dg.DynamicPartitionsDefinition
     followers: Sequence[Follower]
     policy: AttemptPolicy = field(default_factory=AttemptPolicy)
+    listing: Step | None = None
+
+    @property
+    def steps(self) -> list[Step]:
+        """All steps."""
+        listing = [self.listing] if self.listing else []
+        return [*listing, self.swept, *(follower.step for follower in self.followers)]
 
 
 def follow_tick(context: dg.SensorEvaluationContext, plan: FollowPlan) -> dg.SensorResult:

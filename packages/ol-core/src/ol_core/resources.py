@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ol_core.alerts import alert_sink
 from ol_core.environment import Environment, SecretRef
 from ol_core.learn import LEARN_POOL, learn_api
 from ol_core.objects import object_store, s3_resource
@@ -20,12 +21,15 @@ def shared_resources(environment: Environment) -> dict[str, Any]:
         "s3file_io_manager": objects,
         "raw_table_io_manager": RawTableIOManager.of(environment),
         "learn_api": learn_api(environment),
+        "alert_sink": alert_sink(environment),
     }
 
 
 def secret_references(environment: Environment) -> Iterable[SecretRef]:
     """Yield the secrets that every deployment needs: of webhooks, and of a catalog that asks for one."""
     yield environment.learn.secret
+    if environment.alerts.kind == "webhook":
+        yield environment.alerts.secret
     if environment.tables.kind == "rest":
         yield environment.tables.credential
 

@@ -18,6 +18,7 @@ import dagster as dg
 
 from ol_core.dagster_storage import is_backfilling, latest_check
 from ol_core.desired_state import RETIRED_TAG, UNFINISHED, Outcome, asked, failure_reasons, outcome_event, outcomes
+from ol_core.environment import Environment
 from ol_core.failures import PermanentFailure
 from ol_core.sweep import Discovery, Known, Unknown
 
@@ -43,6 +44,12 @@ class ShrinkGuard:
 
     share: float = 0.2
     at_least: int = 10
+
+    @classmethod
+    def of(cls, environment: Environment) -> "ShrinkGuard":
+        """Return the environment's guard."""
+        stated = environment.orchestration
+        return cls(stated.retire_share, stated.retire_at_least)
 
     def believes(self, *, gone: int, known: int) -> bool:
         """Whether so many of the known partitions may be gone."""

@@ -89,7 +89,7 @@ class WebhookClient:
         Args:
             content: The body, JSON.
             identity: Id of the delivery, which follows from what it tells.
-            path: Below the receiver's address.
+            path: Below the receiver's address, or a whole address of the same origin.
 
         Raises:
             OlError: as `deliver`.

@@ -4,11 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
+from ol_core.alerts import alert_definitions
 from ol_core.desired_state import AttemptPolicy
 from ol_core.environment import Environment, OpenEdxDeployment, load_environment
 from ol_core.exports import ExportLimits
+from ol_core.follow_tick import FollowPlan
 from ol_core.jobs import LARGE, SMALL, asset_job
 from ol_core.resources import shared_resources
+from ol_core.retirement import ShrinkGuard
 from ol_core.standing_checks import standing_checks
 
 from ol_openedx.assets import DeploymentAssets, deployment_assets
@@ -26,16 +29,26 @@ def defs() -> dg.Definitions:
             executor=dg.in_process_executor,
         ),
         *(_deployment(environment, one) for one in environment.openedx),
+        alert_definitions(
+            "openedx", environment, [step for one in environment.openedx for step in _plan(environment, one).steps]
+        ),
+    )
+
+
+def _plan(environment: Environment, deployment: OpenEdxDeployment) -> FollowPlan:
+    return follow_plan(
+        DeploymentAssets(deployment.name),
+        policy=AttemptPolicy.of(environment),
+        exports_in_flight=environment.orchestration.exports_in_flight,
     )
 
 
 def _deployment(environment: Environment, deployment: OpenEdxDeployment) -> dg.Definitions:
     keys = DeploymentAssets(deployment.name)
-    policy, stated = AttemptPolicy.of(environment), environment.orchestration
+    plan, stated = _plan(environment, deployment), environment.orchestration
     limits = ExportLimits(stated.exports_in_flight, stated.export_deadline_seconds)
-    steps = deployment_assets(keys, webhook_source=deployment.webhook_source, policy=policy, limits=limits)
+    steps = deployment_assets(keys, webhook_source=deployment.webhook_source, policy=plan.policy, limits=limits)
     jobs = _jobs(keys, steps, limits)
-    plan = follow_plan(keys, policy=policy, exports_in_flight=stated.exports_in_flight)
     return dg.Definitions(
         assets=list(steps.values()),
         asset_checks=[standing_checks(keys.name("standing_checks"), plan)],
@@ -43,7 +56,9 @@ def _deployment(environment: Environment, deployment: OpenEdxDeployment) -> dg.D
         sensors=[
             *SWEEP.registered(
                 environment,
-                lambda seconds: sweep_sensor(keys, jobs, plan, rotation_seconds=seconds),
+                lambda seconds: sweep_sensor(
+                    keys, jobs, plan, rotation_seconds=seconds, guard=ShrinkGuard.of(environment)
+                ),
             ),
             *FOLLOW.registered(environment, lambda seconds: follow_sensor(keys, jobs, plan, seconds=seconds)),
         ],

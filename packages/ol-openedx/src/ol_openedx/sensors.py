@@ -55,6 +55,7 @@ def follow_plan(keys: DeploymentAssets, *, policy: AttemptPolicy, exports_in_fli
             ),
         ],
         policy=policy,
+        listing=Step(keys.name("course_runs"), keys.course_runs),
     )
 
 
@@ -68,7 +69,7 @@ def sweep_sensor(
         rotation_seconds=rotation_seconds,
         policy=plan.policy,
         guard=guard,
-        listing=Step(keys.name("course_runs"), keys.course_runs),
+        listing=plan.listing,
     )
 
     @dg.sensor(

@@ -8,8 +8,11 @@ can neither lose an update nor repeat a run for ever: attempts are bounded for e
 
 from ol_core.dagster_storage import DATA_VERSION_TAG
 from ol_core.desired_state.outcomes import (
+    FAILURE_PATTERN,
+    FAILURES,
     RESET_TAG,
     RETIRED_TAG,
+    RUN_TAG,
     WANTED_VERSION_TAG,
     Outcome,
     as_version,
@@ -19,6 +22,7 @@ from ol_core.desired_state.outcomes import (
     held_versions,
     latest_by_partition,
     newest_observation_id,
+    observations_since,
     outcome_event,
     outcomes,
     succeeded,
@@ -45,10 +49,13 @@ from ol_core.desired_state.submissions import submitted, unfinished_submissions
 
 __all__ = [
     "DATA_VERSION_TAG",
+    "FAILURES",
+    "FAILURE_PATTERN",
     "MAX_ATTEMPTS",
     "NO_RUN_RETRIES",
     "RESET_TAG",
     "RETIRED_TAG",
+    "RUN_TAG",
     "UNFINISHED",
     "WANTED_VERSION_TAG",
     "AttemptPolicy",
@@ -70,6 +77,7 @@ __all__ = [
     "in_order",
     "latest_by_partition",
     "newest_observation_id",
+    "observations_since",
     "outcome_event",
     "outcomes",
     "recorded",

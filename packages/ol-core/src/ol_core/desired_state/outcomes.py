@@ -1,8 +1,8 @@
 """What became of each partition, as events: the newest observation of a partition says how its last attempt ended.
 
-Its data version is `{wanted version}-{attempts}{s|t|p|q|r}{unix seconds}`: succeeded, failed for the time being, failed
-for good, quarantined, or forgiven; with an `x` at its end where the source no longer has the partition. So one query
-tells for all partitions which version each holds, and how often the wanted one failed.
+Its data version is `{wanted version}-{attempts}{s|t|p|q|m|r}{unix seconds}`: succeeded, failed in one of four ways, or
+forgiven; with an `x` at its end where the source no longer has the partition. So one query tells for all partitions
+which version each holds, and how often the wanted one failed.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from typing import Literal
 import dagster as dg
 
 from ol_core.dagster_storage import DATA_VERSION_TAG, latest_data_versions, latest_event_ids
-from ol_core.failures import Quarantined, TransientFailure
+from ol_core.failures import OlError, PermanentFailure, Quarantined, TransientFailure, UpstreamMissing
 
 WANTED_VERSION_TAG = "ol/wanted_version"
 """Version that an unpartitioned asset's materialization, or a run of its job, was made for."""
@@ -29,11 +29,22 @@ RUN_TAG = "ol/run_id"
 RETIRED_TAG = "ol/retired"
 """On an observation that retires a partition (`retired`) or takes it back (`back`); no attempt ended with it."""
 
-Ending = Literal["s", "t", "p", "q", "r"]
+Ending = Literal["s", "t", "p", "q", "m", "r"]
+
+FAILURES: Mapping[Ending, type[OlError]] = {
+    "t": TransientFailure,
+    "q": Quarantined,
+    "m": UpstreamMissing,
+    "p": PermanentFailure,
+}
+"""What each ending of a failed attempt stands for; only the first is worth another attempt."""
+
+FAILURE_PATTERN = rf"-[0-9]+[{''.join(FAILURES)}][0-9]{{10}}$"
+"""Data versions of failed attempts, as regular expressions of databases have it."""
 
 _VERSION = re.compile(r"[A-Za-z0-9_.-]{1,45}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_OUTCOME = re.compile(r"(?P<version>.*)-(?P<attempts>\d+)(?P<ending>[stpqr])(?P<at>\d+)(?P<retired>x?)")
+_OUTCOME = re.compile(r"(?P<version>.*)-(?P<attempts>\d+)(?P<ending>[stpqmr])(?P<at>\d+)(?P<retired>x?)")
 _PAGE = 1000
 
 
@@ -44,8 +55,7 @@ class Outcome:
     Attributes:
         version: Wanted version of the attempt.
         attempts: Failed attempts at that version so far; 0 after a success.
-        ending: `s` succeeded, `t` failed transiently, `p` failed permanently, `q` failed permanently, with what came
-            in quarantine, `r` reset: nothing counts.
+        ending: `s` succeeded, `r` reset: nothing counts; failed as one of `FAILURES` otherwise.
         at: When, in unix seconds.
         retired: Whether the source no longer has the partition, since some time after the attempt.
     """
@@ -59,7 +69,7 @@ class Outcome:
     @property
     def failed(self) -> bool:
         """Whether the attempt failed."""
-        return self.ending in ("t", "p", "q")
+        return self.ending in FAILURES
 
     @property
     def data_version(self) -> str:
@@ -225,7 +235,7 @@ def failed_attempt(  # noqa: PLR0913 - what an attempt is
         tags: Further tags.
     """
     so_far = before.attempts if before is not None and before.failed and before.version == version else 0
-    ending: Ending = "q" if isinstance(error, Quarantined) else "t" if isinstance(error, TransientFailure) else "p"
+    ending: Ending = next((one for one, kind in FAILURES.items() if isinstance(error, kind)), "p")
     outcome = Outcome(version, so_far + 1, ending, int(time.time()))
     reason = f"{type(error).__name__}: {error}"
     failed: dict[str, str | int] = {"error": reason, "attempt": outcome.attempts}

@@ -9,6 +9,7 @@ variable that overrides one key of production would be written down nowhere.
 from ol_core.environment.loading import InvalidEnvironment, Settings, development, load_environment
 from ol_core.environment.sections import (
     RAW_NAMESPACE,
+    Alerts,
     AppRoleAuth,
     AwsAuth,
     CanvasInstance,
@@ -43,6 +44,7 @@ from ol_core.environment.sections import (
 
 __all__ = [
     "RAW_NAMESPACE",
+    "Alerts",
     "AppRoleAuth",
     "AwsAuth",
     "CanvasInstance",
