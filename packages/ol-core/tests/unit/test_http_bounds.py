@@ -7,11 +7,13 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from ol_core.failures import PermanentFailure, TransientFailure, UpstreamMissing
+from ol_core.failures import OlError, PermanentFailure, TransientFailure, UpstreamMissing
 from ol_core.http import ClientCredentialsAuth, HttpClient, HttpPolicy, Runtime
 from ol_devkit.servers.scripted import Asked, Say, ScriptedServer, in_turn, scripted_server
 
@@ -77,7 +79,7 @@ def test_what_trickles_for_ever_ends_at_the_deadline(server: ScriptedServer, ope
 
 
 def test_a_download_that_trickles_ends_at_its_own_deadline(
-    server: ScriptedServer, open_client: Open, tmp_path: Any
+    server: ScriptedServer, open_client: Open, tmp_path: Path
 ) -> None:
     server.script = in_turn(TRICKLES["a body with a length"])
     started = time.monotonic()
@@ -192,6 +194,28 @@ def test_threads_share_few_connections(server: ScriptedServer, open_client: Open
     assert len(server.asked) == 200
     assert server.most_connections <= 4
     assert max(asked.connection for asked in server.asked) <= 4  # kept, and used again
+
+
+def test_connections_to_many_places_are_few_too(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        servers = [stack.enter_context(scripted_server(in_turn(Say(body=b"x")))) for _ in range(6)]
+        client = stack.enter_context(HttpClient(servers[0].url, policy=HttpPolicy(connections=2)))
+        for number in range(30):
+            client.download(f"{servers[number % 6].url}/x", tmp_path / "x")
+            deadline = time.monotonic() + 5  # a server learns of an end a little later
+            while sum(one.open_connections for one in servers) > 2 and time.monotonic() < deadline:
+                time.sleep(0.001)
+            assert sum(one.open_connections for one in servers) <= 2
+
+
+def test_an_answer_that_is_too_long_takes_no_connection_away(server: ScriptedServer, open_client: Open) -> None:
+    client = open_client(connections=1, max_answer_bytes=10, timeout_seconds=2)
+    for bad in (Say(body=blocks), Say(raw=b"x"), Say(cut_after=1, body=b"xx"), Say(404, body=blocks), Say(301)):
+        server.script = in_turn(bad, bad, Say(body=b"x"))
+        with suppress(OlError):
+            client.request("POST", "x")
+        server.script = in_turn(Say(body=b"x"))
+        assert client.request("GET", "x").is_success
 
 
 def test_a_thread_that_gets_no_connection_in_time_says_so(server: ScriptedServer, open_client: Open) -> None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 
 import pytest
 import trustme
@@ -305,12 +306,10 @@ def test_a_certificate_that_nobody_trusts_is_permanent_and_says_what_to_do() -> 
     assert waits.slept == []
 
 
-def test_a_certificate_of_a_ca_that_is_named_is_trusted(
-    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_a_certificate_of_a_ca_that_is_named_is_trusted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ca, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     ca.issue_cert("127.0.0.1").configure_cert(context)
-    file = tmp_path_factory.mktemp("ca") / "ca.pem"
+    file = tmp_path / "ca.pem"
     ca.cert_pem.write_to_path(str(file))
     monkeypatch.setenv("SSL_CERT_FILE", str(file))
     with scripted_server(in_turn(OK), tls=context) as server, HttpClient(server.url) as client:
@@ -329,6 +328,28 @@ def test_the_proxy_of_the_environment_is_used_and_its_exceptions_too(
     assert [asked.target for asked in proxy.asked] == ["http://learn.invalid/base/x"]
     assert "proxy-authorization" in proxy.asked[0].headers
     assert [asked.target for asked in server.asked] == ["/x"]
+
+
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1", "http://", "gopher://u:pass-canary@x"])
+def test_a_proxy_that_is_none_is_permanent(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    monkeypatch.setenv("http_proxy", proxy)
+    with HttpClient("http://learn.invalid/base", policy=HttpPolicy(connections=1)) as client:
+        for _ in range(3):  # and takes no connection away
+            with pytest.raises(PermanentFailure) as caught:
+                client.request("GET", "x")
+            assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_certificates_that_cannot_be_read_are_permanent(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str | None
+) -> None:
+    file = tmp_path / "ca.pem"
+    if content:
+        file.write_text(content)
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    with HttpClient("https://learn.invalid") as client, pytest.raises(PermanentFailure, match=r"ca\.pem"):
+        client.request("GET", "x")
 
 
 def test_a_host_that_no_name_server_can_know_is_permanent() -> None:

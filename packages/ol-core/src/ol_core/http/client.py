@@ -11,12 +11,13 @@ import httpx
 
 from ol_core.failures import OlError, PermanentFailure, TransientFailure
 from ol_core.http.answers import NotActedOn, Unanswered, failure
+from ol_core.http.bodies import BoundedAnswers
+from ol_core.http.connections import PooledTransport
 from ol_core.http.deadlines import deadline, within
 from ol_core.http.downloads import Download, Downloads
 from ol_core.http.policy import HttpPolicy, Runtime
 from ol_core.http.redaction import quiet_logs, redact_url
 from ol_core.http.sending import SENDING_ERRORS, broken, retrying, sent_instead, timeouts
-from ol_core.http.transport import BoundedAnswers, PooledTransport
 
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 
@@ -163,7 +164,9 @@ class HttpClient:
         except SENDING_ERRORS as error:
             login = request and sent_instead(error, request)
             if login:
-                failed: OlError = NotActedOn(str(broken(login.method, login.url, error)))
+                failed = broken(login.method, login.url, error)
+                if isinstance(failed, TransientFailure):  # what waits for the login was not sent
+                    failed = NotActedOn(str(failed))
             else:
                 whole = url if "://" in url else f"{str(self.base_url).rstrip('/')}/{url.lstrip('/')}"
                 failed = broken(method, whole, error)

@@ -17,11 +17,11 @@ import httpx
 
 from ol_core.failures import PermanentFailure, TransientFailure
 from ol_core.http.answers import Unanswered, failure
+from ol_core.http.bodies import BoundedAnswers
 from ol_core.http.deadlines import deadline, within
 from ol_core.http.policy import HttpPolicy, Runtime
 from ol_core.http.redaction import redact_url
 from ol_core.http.sending import SENDING_ERRORS, broken, retrying, sent_instead, timeouts
-from ol_core.http.transport import BoundedAnswers
 
 _ERROR_BYTES = 1 << 16
 _WHOLE = frozenset({200, 203})

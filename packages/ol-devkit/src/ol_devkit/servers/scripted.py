@@ -83,14 +83,15 @@ class ScriptedServer:
         url: Its address.
         script: What it says.
         asked: The requests in order of their arrival.
-        most_connections: Most connections that were open at a time.
+        open_connections: Connections that are open.
+        most_connections: Most of them at a time.
     """
 
     url: str
     script: Script
     asked: list[Asked] = field(default_factory=list, repr=False)
+    open_connections: int = 0
     most_connections: int = 0
-    _open: int = 0
     _opened: int = 0
     _stopped: Event = field(default_factory=Event)
     _lock: Lock = field(default_factory=Lock)
@@ -98,14 +99,14 @@ class ScriptedServer:
     def connected(self) -> int:
         """Note a new connection; return its number."""
         with self._lock:
-            self._open, self._opened = self._open + 1, self._opened + 1
-            self.most_connections = max(self.most_connections, self._open)
+            self.open_connections, self._opened = self.open_connections + 1, self._opened + 1
+            self.most_connections = max(self.most_connections, self.open_connections)
             return self._opened
 
     def disconnected(self) -> None:
         """Note the end of a connection."""
         with self._lock:
-            self._open -= 1
+            self.open_connections -= 1
 
     def wait(self, seconds: float) -> None:
         """Be silent, at most until the server stops."""
