@@ -1,12 +1,18 @@
-"""Logins of a real OpenBao server."""
+"""Logins of a real OpenBao server, databases of real servers; what stands beside the tests can be imported."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import hvac
 import pytest
 from ol_core.environment import VaultBackend
 from ol_devkit.servers.openbao import OpenBao
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from served_database import ServedDatabase, mariadb_database, postgres_database
 
 CANARY = "canary-4711"
 
@@ -30,3 +36,12 @@ def backend(openbao_server: OpenBao) -> Callable[..., VaultBackend]:
         return VaultBackend.model_validate({"kind": "vault", "auth": auth or {"method": "token"}, **given})
 
     return stated
+
+
+@pytest.fixture(params=["postgres", "mariadb"])
+def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ServedDatabase]:
+    """An empty database of each server."""
+    server = request.getfixturevalue(f"{request.param}_server")
+    made = postgres_database(server, tmp_path) if request.param == "postgres" else mariadb_database(server, tmp_path)
+    yield made
+    made.close()

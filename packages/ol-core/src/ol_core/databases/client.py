@@ -76,7 +76,7 @@ class DatabaseClient:
         with self._connection() as (connection, account), self._driver.translated(account):
             with connection.cursor() as cursor:
                 cursor.execute(sql, parameters)
-                changed = max(0, cursor.rowcount)
+                changed: int = max(0, cursor.rowcount)
             connection.commit()
         return changed
 

@@ -1,6 +1,7 @@
 """PostgreSQL through psycopg: named cursors, session settings, and what an SQLSTATE means."""
 
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ol_core.databases.columns import Column
@@ -99,13 +100,26 @@ class PostgresDriver(Driver):
 
     def open(self, connection: Connection, sql: str, parameters: Parameters) -> "psycopg.ServerCursor":
         """See `Driver.open`."""
+        import psycopg
+
         cursor: psycopg.ServerCursor = connection.cursor(name="ol_stream")
-        cursor.execute(sql.encode(), parameters)
+        try:
+            cursor.execute(sql.encode(), parameters)
+        except psycopg.Error:
+            self.abandon(cursor)
+            raise
         return cursor
 
     def columns(self, cursor: Cursor) -> list[Column]:
         """See `Driver.columns`."""
         return columns_of(cursor.description or [], cursor.adapters.types)
+
+    def abandon(self, cursor: Cursor) -> None:
+        """See `Driver.abandon`; psycopg warns of one that is left open."""
+        import psycopg
+
+        with suppress(psycopg.Error):
+            cursor.close()
 
     def meaning(self, error: Exception) -> tuple[Meaning, str]:
         """See `Driver.meaning`."""
