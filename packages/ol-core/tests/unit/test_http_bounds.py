@@ -56,6 +56,7 @@ def drip() -> Iterator[bytes]:
 
 
 TRICKLES = {
+    "nothing": Say(pause_seconds=60),
     "headers": Say(raw=lambda: itertools.chain([b"HTTP/1.1 200 OK\r\nX: "], drip()), trickle_seconds=0.02),
     "a chunk's size": Say(
         raw=lambda: itertools.chain([b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;"], drip()),

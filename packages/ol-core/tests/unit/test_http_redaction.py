@@ -23,7 +23,9 @@ from pydantic import TypeAdapter
 
 CANARY = "cAnAry+/7/x=="
 ADDRESS = "cAnAry%2B%2F7%2Fx%3D%3D"
-TEXT = (CANARY, ADDRESS, "cAnAry")
+OWN = "sErVeR-0wn"
+"""What only the server knows; its malformed lines must not be quoted."""
+TEXT = (CANARY, ADDRESS, "cAnAry", OWN)
 
 
 @pytest.fixture
@@ -68,6 +70,8 @@ HOSTILE: dict[str, Callable[[Asked], Say]] = {
     "content type": lambda _: Say(200, (("Content-Type", f"text/x; token={CANARY}"),), b"x"),
     "coding": lambda _: Say(200, (("Content-Encoding", CANARY),), b"x"),
     "bad gzip": lambda _: Say(200, (("Content-Encoding", "gzip"),), CANARY.encode()),
+    "bad header of its own": lambda _: Say(raw=f"HTTP/1.1 200 OK\r\nX {OWN}\r\n\r\n".encode()),
+    "bad status of its own": lambda _: Say(raw=f"HTTP/1.1 {OWN}\r\n\r\n".encode()),
     "bad header": lambda _: Say(raw=f"HTTP/1.1 200 OK\r\nSet-Cookie {CANARY}\r\n\r\n".encode()),
     "bad status": lambda _: Say(raw=f"HTTP/1.1 {CANARY}\r\n\r\n".encode()),
     "bad length": lambda _: Say(raw=f"HTTP/1.1 200 OK\r\nContent-Length: {CANARY}\r\n\r\n".encode()),
