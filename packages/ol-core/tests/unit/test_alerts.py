@@ -174,6 +174,20 @@ def test_the_check_can_be_run_by_hand_where_the_sensor_is_off(world: World) -> N
     assert "oldest failure is 3600 s old" in str(result.description)
 
 
+def test_a_failed_run_of_a_step_whose_attempts_are_runs_is_told_once(world: World) -> None:
+    plan = AlertPlan("lakehouse", "qa", [], 300, whole_runs=[Step("build", OTHER)])
+    run = world.instance.add_run(
+        dg.DagsterRun(job_name="build", tags={"ol/wanted_version": "f" * 64}, status=dg.DagsterRunStatus.FAILURE)
+    )
+    sink, cursor = Sink(), None
+    for _ in range(12):
+        tick = alert_tick(dg.build_sensor_context(world.instance, cursor=cursor), plan, sink)
+        cursor = tick.cursor
+        world.clock.shift(60)
+    (alert,) = sink.told
+    assert (alert.step, alert.count, alert.run_ids) == ("build", 1, (run.run_id,))
+
+
 def test_a_message_survives_being_written_and_holds_no_link() -> None:
     alert = Alert("qa", "openedx", "export", "a/b", "TransientFailure", 0, 300, 2, 1, 2, ("c",), ("r",))
     assert Alert(**json.loads(json.dumps(alert.fields))) == alert

@@ -8,8 +8,11 @@ from typing import Any
 
 import dagster as dg
 from ol_core.cadence import OFF, Cadence
-from ol_core.desired_state import WANTED_VERSION_TAG, AttemptPolicy, Outcome, in_flight
+from ol_core.desired_state import WANTED_VERSION_TAG, AttemptPolicy, Outcome, Step, in_flight, outcomes
 from ol_core.tables import RawTableIOManager
+
+BUILDS = Step("lakehouse_dbt_build", dg.AssetKey(["lakehouse", "dbt_build"]))
+"""Builds of all models; each attempt is a run."""
 
 BUILD = Cadence(dev=60, ci=OFF, qa=3600, production=600)
 """Seconds between two looks: a build takes seconds on the embedded engine and costs money on the distributed one."""
@@ -59,11 +62,15 @@ def _decide(
     if built and built[0].tags.get(WANTED_VERSION_TAG) == wanted:
         return dg.SkipReason("the models are built from the current snapshots")
     failed = dg.RunsFilter(job_name=job_name, tags={WANTED_VERSION_TAG: wanted}, statuses=[dg.DagsterRunStatus.FAILURE])
-    ends = [int(record.end_time or 0) for record in instance.get_run_records(failed, limit=policy.attempts)]
+    last = outcomes(instance, BUILDS.asset_key, [""]).get("")
+    forgiven_at = last.at if last is not None and last.ending == "r" else 0
+    runs = instance.get_run_records(failed, limit=policy.attempts)
+    ends = [int(run.end_time or 0) for run in runs if (run.end_time or 0) > forgiven_at]
     outcome = Outcome(wanted, len(ends), "t", max(ends)) if ends else None
     if not policy.may_try(outcome, wanted):
         return dg.SkipReason(
-            f"{len(ends)} builds of these snapshots failed; repair the models, or materialize them by hand"
+            f"{len(ends)} builds of these snapshots failed; repair the models, then have them built again: "
+            f"ol recover {BUILDS.asset_key.to_user_string()} --failed"
         )
     pause = policy.due_at(outcome, wanted) - time.time()
     if pause > 0:

@@ -7,8 +7,8 @@ from datetime import datetime
 import dagster as dg
 import pytest
 import time_machine
-from ol_core.desired_state import WANTED_VERSION_TAG, AttemptPolicy
-from ol_lakehouse.sensors import build_sensor
+from ol_core.desired_state import WANTED_VERSION_TAG, AttemptPolicy, attempts_reset
+from ol_lakehouse.sensors import BUILDS, build_sensor
 
 MANIFEST = {"sources": {"source.one": {"name": "raw__one"}}, "nodes": {}}
 POLICY = AttemptPolicy(attempts=3, backoff_seconds=100)
@@ -98,3 +98,15 @@ def test_what_a_person_canceled_is_no_failed_attempt(instance: dg.DagsterInstanc
     again = tick(instance, Tables(raw__one=1))
     assert isinstance(again, dg.RunRequest)
     assert again.tags[WANTED_VERSION_TAG] == run.tags[WANTED_VERSION_TAG]
+
+
+def test_builds_that_a_person_forgives_are_tried_again(instance: dg.DagsterInstance) -> None:
+    with time_machine.travel(datetime.fromisoformat("2026-09-01T00:00:00+00:00"), tick=False) as clock:
+        for _ in range(POLICY.attempts):
+            instance.report_run_failed(requested(instance, Tables(raw__one=1)))
+            clock.shift(1000)
+        assert "ol recover lakehouse/dbt_build --failed" in str(tick(instance, Tables(raw__one=1)))
+
+        instance.report_runless_asset_event(attempts_reset(BUILDS.asset_key, ""))
+
+        assert isinstance(tick(instance, Tables(raw__one=1)), dg.RunRequest)

@@ -16,15 +16,18 @@ ALERTS = Cadence(dev=60, ci=OFF, qa=60, production=60)
 """Seconds between two looks for failures."""
 
 
-def alert_definitions(location: str, environment: Environment, steps: Sequence[Step]) -> dg.Definitions:
+def alert_definitions(
+    location: str, environment: Environment, steps: Sequence[Step], *, whole_runs: Sequence[Step] = ()
+) -> dg.Definitions:
     """Define the sensor that tells a location's failures, the asset that keeps what was told, and the check of its lag.
 
     Args:
         location: Name of the code location.
         environment: The environment; it says whom, and within which window.
         steps: Steps whose failures are told.
+        whole_runs: Steps whose attempts are runs, and whose sensors record none.
     """
-    plan = AlertPlan(location, environment.name, steps, environment.alerts.window_seconds)
+    plan = AlertPlan(location, environment.name, steps, environment.alerts.window_seconds, whole_runs)
     told = dg.AssetSpec(
         plan.asset_key,
         group_name="alerts",

@@ -12,9 +12,19 @@ import dagster as dg
 
 from ol_core.alerts.messages import Alert
 from ol_core.alerts.sinks import AlertSink
-from ol_core.dagster_storage import EndingCount, count_endings, newest_tag_id, sample_event_ids
-from ol_core.desired_state import FAILURE_PATTERN, FAILURES, RUN_TAG, Step, observations_since
-from ol_core.failures import OlError
+from ol_core.dagster_storage import EndingCount, count_endings, newest_tag_id, sample_event_ids, tag_run
+from ol_core.desired_state import (
+    FAILURE_PATTERN,
+    FAILURES,
+    RUN_TAG,
+    SETTLED_TAG,
+    WANTED_VERSION_TAG,
+    Step,
+    as_version,
+    failed_attempt,
+    observations_since,
+)
+from ol_core.failures import OlError, TransientFailure
 
 LAG_CHECK = "alert_lag"
 """Name of the asset check that says how old the oldest failure is that nobody was told of."""
@@ -27,6 +37,7 @@ _LOOK_BACK_ROWS = 500_000
 _GRACE_SECONDS = 10
 _TICK_SECONDS = 30.0
 _UNTOLD = 200
+_RUNS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +49,14 @@ class AlertPlan:
         environment: Name of the environment.
         steps: Steps whose failures are told.
         window_seconds: Failures of one step and kind within so many seconds are one message.
+        whole_runs: Steps whose attempts are runs, and whose sensors record none: those that failed are recorded here.
     """
 
     location: str
     environment: str
     steps: Sequence[Step]
     window_seconds: int
+    whole_runs: Sequence[Step] = ()
 
     @property
     def asset_key(self) -> dg.AssetKey:
@@ -97,6 +110,8 @@ def alert_tick(context: dg.SensorEvaluationContext, plan: AlertPlan, sink: Alert
         sink: Whom.
     """
     instance, now, cursor = context.instance, time.time(), _Cursor.parse(context.cursor)
+    for step in plan.whole_runs:
+        _record_failed_runs(instance, step)
     counts, after_id, since = _counted(instance, plan, cursor, now)
     due = [(alert, times) for alert, times in cursor.untold if not times or since > cursor.since]  # once a window
     alerts = [*due, *((_alert(instance, plan, one), 0) for one in counts)]
@@ -148,7 +163,7 @@ def _counted(
     after_id = cursor.after_id or max(0, newest_tag_id(instance) - _LOOK_BACK_ROWS)
     counts, newest = count_endings(
         instance,
-        [step.asset_key for step in plan.steps],
+        [step.asset_key for step in (*plan.steps, *plan.whole_runs)],
         FAILURE_PATTERN,
         after_id=after_id,
         since=since,
@@ -157,6 +172,18 @@ def _counted(
     closed = [one for one in counts if one.window * window < open_since]
     still_open = [one.first_id - 1 for one in counts if one.window * window >= open_since]
     return closed, min([*still_open, newest]), open_since
+
+
+def _record_failed_runs(instance: dg.DagsterInstance, step: Step) -> None:
+    failed = dg.RunsFilter(job_name=step.job_name, statuses=[dg.DagsterRunStatus.FAILURE])
+    for run in instance.get_runs(failed, limit=_RUNS):
+        if SETTLED_TAG not in run.tags:
+            version = as_version(run.tags.get(WANTED_VERSION_TAG, run.run_id))
+            error = TransientFailure(f"run {run.run_id} failed; its own page says why")
+            instance.report_runless_asset_event(
+                failed_attempt(step.asset_key, "", version, error, tags={RUN_TAG: run.run_id})
+            )
+            tag_run(instance, run.run_id, {SETTLED_TAG: "told"})
 
 
 def _told(
@@ -202,7 +229,7 @@ def _shown(value: object) -> dg.MetadataValue:
 
 
 def _alert(instance: dg.DagsterInstance, plan: AlertPlan, counted: EndingCount, *, limit: int = _SAMPLE) -> Alert:
-    step = next(step for step in plan.steps if step.asset_key.to_string() == counted.asset_key)
+    step = next(step for step in (*plan.steps, *plan.whole_runs) if step.asset_key.to_string() == counted.asset_key)
     partitions, run_ids = _sample(instance, plan, step, counted, limit=limit) if limit else ((), ())
     kinds = {ending: kind.__name__ for ending, kind in FAILURES.items()}
     return Alert(

@@ -31,6 +31,7 @@ from ol_core.desired_state.recording import Recorded, recorded
 from ol_core.desired_state.requests import (
     MAX_ATTEMPTS,
     NO_RUN_RETRIES,
+    SETTLED_TAG,
     UNFINISHED,
     AttemptPolicy,
     Decision,
@@ -56,6 +57,7 @@ __all__ = [
     "RESET_TAG",
     "RETIRED_TAG",
     "RUN_TAG",
+    "SETTLED_TAG",
     "UNFINISHED",
     "WANTED_VERSION_TAG",
     "AttemptPolicy",
