@@ -129,7 +129,7 @@ def definitions_in(folder: Path) -> dg.Definitions:
         name: dg.define_asset_job(KEYS.name(name), selection=dg.AssetSelection.assets(*one.keys))
         for name, one in steps.items()
     }
-    plan = follow_plan(KEYS, policy=policy, exports_in_flight=IN_FLIGHT)
+    plan = follow_plan(KEYS, policy=policy, exports_in_flight=IN_FLIGHT, announces=True)
     resources = shared_resources(environment)
     return dg.Definitions(
         assets=list(steps.values()),

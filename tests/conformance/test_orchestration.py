@@ -155,3 +155,11 @@ def test_every_op_that_loads_another_system_is_in_a_pool_that_is_declared(here: 
     assert loading
     assert [op.name for op in loading if op.pool is None] == []
     assert {op.pool for op in ops if op.pool} == set(declared_pools(here.environment))
+
+
+def test_webhooks_are_followed_up_only_where_their_receiver_may_be_told(here: Loaded) -> None:
+    graphs = [location.resolve_asset_graph() for location in here.locations.values()]
+    stocktaken = {key.asset_key.path[-1] for graph in graphs for key in graph.asset_check_keys}
+
+    assert stocktaken >= {"course_content", "course_xml"}
+    assert ("course_content_webhook" in stocktaken) == here.environment.learn.writable

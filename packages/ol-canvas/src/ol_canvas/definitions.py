@@ -40,6 +40,7 @@ def _plan(environment: Environment, instance: CanvasInstance) -> FollowPlan:
         InstanceAssets(instance.name),
         policy=AttemptPolicy.of(environment),
         exports_in_flight=environment.orchestration.exports_in_flight,
+        announces=environment.learn.writable,
     )
 
 

@@ -25,8 +25,12 @@ FOLLOW = Cadence(dev=60, ci=OFF, qa=300, production=60)
 """Seconds between two looks at what is held."""
 
 
-def follow_plan(keys: InstanceAssets, *, policy: AttemptPolicy, exports_in_flight: int) -> FollowPlan:
-    """Return what is kept up to date: the cartridges, and what follows from them."""
+def follow_plan(keys: InstanceAssets, *, policy: AttemptPolicy, exports_in_flight: int, announces: bool) -> FollowPlan:
+    """Return what is kept up to date: the cartridges, what follows from them, and webhooks where it `announces`."""
+    webhooks = Follower(
+        Step(keys.name("course_content_webhook"), keys.webhook, keys.webhook.to_python_identifier()),
+        lambda instance: held_versions(instance, keys.course_content, tag=DATA_VERSION_TAG),
+    )
     return FollowPlan(
         swept=Step(
             keys.name("course_export"),
@@ -46,10 +50,7 @@ def follow_plan(keys: InstanceAssets, *, policy: AttemptPolicy, exports_in_fligh
                 ),
                 lambda instance: wanted_raw(instance, keys),
             ),
-            Follower(
-                Step(keys.name("course_content_webhook"), keys.webhook, keys.webhook.to_python_identifier()),
-                lambda instance: held_versions(instance, keys.course_content, tag=DATA_VERSION_TAG),
-            ),
+            *([webhooks] if announces else []),
         ],
         policy=policy,
         listing=Step(keys.name("courses"), keys.courses),
