@@ -200,6 +200,17 @@ def test_a_run_that_ends_after_the_tombstone_does_not_bring_it_back_for_good(wor
     assert outcomes(world.instance, KEY)["c3"].retired
 
 
+def test_an_attempt_that_fails_after_the_tombstone_leaves_it_standing(world: World) -> None:
+    world.exists.remove("c3")
+    world.tick()
+    before = outcomes(world.instance, KEY)["c3"]
+    failed = failed_attempt(KEY, "c3", "2", PermanentFailure("gone"), before=before)
+    world.instance.report_runless_asset_event(failed)
+    assert outcomes(world.instance, KEY)["c3"].retired
+    world.tick()
+    assert "c3" not in world.partitions
+
+
 @pytest.mark.parametrize("ticks_away", [1, 4])
 def test_what_comes_back_is_live_and_is_not_made_again_at_the_same_version(world: World, ticks_away: int) -> None:
     world.exists.remove("c3")

@@ -236,7 +236,8 @@ def failed_attempt(  # noqa: PLR0913 - what an attempt is
     """
     so_far = before.attempts if before is not None and before.failed and before.version == version else 0
     ending: Ending = next((one for one, kind in FAILURES.items() if isinstance(error, kind)), "p")
-    outcome = Outcome(version, so_far + 1, ending, int(time.time()))
+    retired = before is not None and before.retired  # what fails does not exist again
+    outcome = Outcome(version, so_far + 1, ending, int(time.time()), retired)
     reason = f"{type(error).__name__}: {error}"
     failed: dict[str, str | int] = {"error": reason, "attempt": outcome.attempts}
     return outcome_event(asset_key, partition, outcome, description=reason, metadata=failed, tags=tags)

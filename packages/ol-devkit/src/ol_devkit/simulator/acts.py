@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 
+from ol_core.retirement import acknowledge, standing_shrinks
+
 from ol_devkit.simulator.simulation import Act, DaemonDeath, Simulation
 from ol_devkit.simulator.world import Fault, Listing, Refusal
 
@@ -87,6 +89,36 @@ def kill_daemon(death: DaemonDeath) -> Act:
 
     def act(simulation: Simulation) -> None:
         simulation.dies = death
+
+    return act
+
+
+def monitor_after(ticks: int) -> Act:
+    """It takes so many ticks until Dagster finds out that a worker is dead."""
+
+    def act(simulation: Simulation) -> None:
+        simulation.monitored_after_ticks = ticks
+
+    return act
+
+
+def acknowledge_shrink() -> Act:
+    """A person says that what is missing from the source is gone in truth."""
+
+    def act(simulation: Simulation) -> None:
+        instance, asset_key = simulation.storage.instance, simulation.subject.asset_key
+        for shrink in standing_shrinks(instance, [asset_key]):
+            acknowledge(instance, asset_key, shrink.shrink_id)
+
+    return act
+
+
+def remember_partitions(name: str) -> Act:
+    """Note which partitions there are at this time."""
+
+    def act(simulation: Simulation) -> None:
+        instance = simulation.storage.instance
+        simulation.remembered[name] = set(instance.get_dynamic_partitions(simulation.subject.partitions))
 
     return act
 

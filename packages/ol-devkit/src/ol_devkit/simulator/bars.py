@@ -1,10 +1,13 @@
 """The bars: what is compared with what was counted."""
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from itertools import pairwise
 
-from ol_core.desired_state import MAX_ATTEMPTS
+from ol_core.dagster_storage import latest_check
+from ol_core.desired_state import MAX_ATTEMPTS, latest_by_partition
+from ol_core.inventory import INVENTORY_CHECK
 from ol_core.sweep import DAEMON_SENSOR_TIMEOUT_SECONDS
 
 from ol_devkit.simulator.figures import RunRecord
@@ -114,11 +117,14 @@ def three_republished(simulation: Simulation, names: Partitions) -> list[Finding
 
 def fails_for_good(simulation: Simulation, names: Partitions) -> list[Finding]:
     """Judge what is done about a partition that can never be exported."""
+    check = latest_check(simulation.storage.instance, simulation.subject.asset_key, INVENTORY_CHECK)
+    said = "no" if check is None else f"{check.description}; {check.metadata.get('sample')}"
     given_up = simulation.subject.given_up(simulation.storage.instance)
     return [
         attempts(simulation),
         at_most(f"at most {MAX_ATTEMPTS} runs", len(runs(simulation)), MAX_ATTEMPTS),
         Finding("it is known to need a person", f"given up: {sorted(given_up)}", set(given_up) == {names[0]}),
+        Finding("it stands in the inventory, with what recovers it", said, names[0] in said and "ol recover" in said),
     ]
 
 
@@ -191,6 +197,37 @@ def discovery(simulation: Simulation, names: Partitions) -> list[Finding]:
         exactly("no runs", len(runs(simulation)), 0),
         converged(simulation),
     ]
+
+
+def gone(simulation: Simulation, names: Partitions) -> list[Finding]:
+    """Judge what becomes of partitions that the source no longer has."""
+    held, back, seen = names[3], names[0], simulation.remembered
+    instance = simulation.storage.instance
+    kept = latest_by_partition(instance, simulation.subject.asset_key, names[:3])
+    return [
+        _there("a run's partition is not removed", seen.get("meanwhile"), there={held}, gone=set(names[:3])),
+        _there("it is, once no run holds it", seen.get("afterwards"), there=set(), gone={held}),
+        exactly("nothing that was made is deleted", len(kept), 3),
+        exactly("what comes back is held, and not made again", simulation.world.attempts[back, "1"], 0),
+        converged(simulation),
+    ]
+
+
+def shrunk(simulation: Simulation, names: Partitions) -> list[Finding]:
+    """Judge what becomes of a source of which much is gone at once, before and after somebody says so."""
+    left, lost = set(names[: len(names) * 2 // 5]), set(names[len(names) * 2 // 5 :])
+    seen = simulation.remembered
+    return [
+        _there("nothing is retired without an acknowledgement", seen.get("before"), there=left | lost, gone=set()),
+        _there("all that it names is, with one", seen.get("after"), there=left, gone=lost),
+        converged(simulation),
+    ]
+
+
+def _there(bar: str, found: object, *, there: AbstractSet[str], gone: AbstractSet[str]) -> Finding:
+    partitions = found if isinstance(found, set) else set()
+    missing, left = there - partitions, gone & partitions
+    return Finding(bar, f"{len(missing)} are missing, {len(left)} too many", not missing and not left)
 
 
 def killed(simulation: Simulation, _names: Partitions) -> list[Finding]:

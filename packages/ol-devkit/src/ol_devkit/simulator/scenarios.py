@@ -6,16 +6,20 @@ from typing import Any
 
 from ol_devkit.simulator import bars
 from ol_devkit.simulator.acts import (
+    acknowledge_shrink,
     fail,
     heal,
     kill_daemon,
     kill_run,
     list_as,
+    monitor_after,
     publish,
     refuse,
+    remember_partitions,
     skip,
     slow,
     together,
+    unpublish,
 )
 from ol_devkit.simulator.bars import SWEEP, Finding, Partitions
 from ol_devkit.simulator.simulation import Script, Simulation
@@ -161,6 +165,30 @@ SCENARIOS: Sequence[Scenario] = (
             4 * SWEEP: list_as("whole"),
         },
         bars.discovery,
+    ),
+    Scenario(
+        "gone",
+        "Three partitions are unpublished, then one whose run hangs; later one of the three comes back.",
+        400,
+        lambda names: {
+            10: together(unpublish(names[:3]), publish({names[3]: "2"})),
+            SWEEP: together(kill_run(after_calls=1), monitor_after(200)),
+            SWEEP + 1: unpublish(names[3:4]),
+            SWEEP + 190: remember_partitions("meanwhile"),
+            SWEEP + 280: together(remember_partitions("afterwards"), publish({names[0]: "1"})),
+        },
+        bars.gone,
+    ),
+    Scenario(
+        "shrunk",
+        "60 % of what the source has is gone at once; half an hour after the sweep that saw it, somebody says so.",
+        260,
+        lambda names: {
+            10: unpublish(names[len(names) * 2 // 5 :]),
+            SWEEP + 30: together(remember_partitions("before"), acknowledge_shrink()),
+            SWEEP + 190: remember_partitions("after"),
+        },
+        bars.shrunk,
     ),
     Scenario(
         "fifty-thousand", "Nothing happens to 50,000 partitions.", 100, _quiet, bars.nothing_changes, partitions=50_000

@@ -48,6 +48,7 @@ class Simulation:
         figures: What was counted.
         skipped: So many ticks that are due will not take place.
         dies: How the daemon dies in its next tick; None where it lives.
+        remembered: What a script wanted to know at its time, for the bars to compare.
         number: The tick that was the last.
     """
 
@@ -61,6 +62,7 @@ class Simulation:
     figures: Figures = field(default_factory=Figures)
     skipped: int = 0
     dies: DaemonDeath | None = None
+    remembered: dict[str, object] = field(default_factory=dict)
     number: int = 0
     _next_tick_at: float = 0.0
     _until: int = 0
