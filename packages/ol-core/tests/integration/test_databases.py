@@ -236,22 +236,6 @@ def test_a_server_without_tls_is_told_no_password(start: Any, kind: type[Databas
             resource.stream("SELECT 1")
 
 
-@pytest.mark.parametrize(
-    ("changed", "message"),
-    [
-        ({"user": ""}, "state either user and password"),
-        ({"vault_role": "reader"}, "state either user and password"),
-        ({"ca_file": ""}, "tls=verify-full: state ca_file"),
-        ({"tls": "require"}, "tls=require: state ca_file with verify-full and verify-ca, and with these alone"),
-        ({"tls": "prefer"}, "verify-full"),
-    ],
-)
-def test_what_contradicts_itself_is_refused_at_once(changed: dict[str, str], message: str) -> None:
-    stated: dict[str, Any] = {"host": "h", "database": "d", "user": "p#u", "password": "p#p", "ca_file": "/ca.pem"}
-    with pytest.raises(ValueError, match=message):
-        PostgresResource(secrets=LocalSecrets(file="none"), **{**stated, **changed})
-
-
 @pytest.fixture
 def tables(tmp_path: Path) -> RawTableIOManager:
     root = tmp_path / "tables"

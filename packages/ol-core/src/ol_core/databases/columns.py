@@ -44,7 +44,7 @@ class Column:
             array = pa.array(self.prepare(values) if self.prepare else values, self.types[0])
             for kind in self.types[1:]:
                 array = array.cast(kind)
-        except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
+        except (pa.ArrowNotImplementedError, ValueError, TypeError, OverflowError) as error:
             raise PermanentFailure(
                 f"column {self.name} holds a value that no {self.types[-1]} holds ({error}); "
                 f"cast it in the query to one that fits, such as text"

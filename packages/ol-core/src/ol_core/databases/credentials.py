@@ -134,7 +134,7 @@ class LeasedCredentials(Credentials):
 
     def _taken(self) -> _Lease:
         given, now = self._secrets.database_credentials(self._role), self._clock()
-        origin = f"leased by Vault's role {self._role}"
+        origin = f"the role {self._role} of Vault"
         grantee = f"its accounts, in the creation statements of Vault's role {self._role}"
         return _Lease(
             account=Account(given.username, given.password, origin, grantee),

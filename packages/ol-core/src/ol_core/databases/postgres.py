@@ -46,7 +46,10 @@ _CLASSES = {
 }  # fmt: skip
 
 _CONNECTING = (
-    ("password authentication failed|role .* does not exist", Meaning(LoginRefused, "check {origin}")),
+    (
+        "password authentication failed|role .* (does not exist|is not permitted to log in)",
+        Meaning(LoginRefused, "check {origin}"),
+    ),
     ("database .* does not exist", Meaning(UpstreamMissing, "name one that it has")),
     ("permission denied for database", Meaning(PermanentFailure, "grant CONNECT on {relation} to {grantee}")),
     ("no pg_hba.conf entry", Meaning(PermanentFailure, "let its pg_hba.conf admit {user} from this host, over TLS")),

@@ -5,7 +5,7 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any, Self
 
 import dagster as dg
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 
 from ol_core.databases.client import DatabaseClient
 from ol_core.databases.credentials import Credentials, LeasedCredentials, StatedCredentials
@@ -23,6 +23,8 @@ class DatabaseResource(dg.ConfigurableResource[Any], ABC):
     Nothing is asked before the first query. Either `user` and `password` say where an account is, or `vault_role`
     leases one when the first connection is opened.
     """
+
+    model_config = ConfigDict(hide_input_in_errors=True)  # someone may take `password` for the place of one
 
     host: str = Field(description="Host name of the server; with tls=verify-full, one that its certificate names.")
     port: int = Field(description="Port of the server.")
@@ -54,6 +56,9 @@ class DatabaseResource(dg.ConfigurableResource[Any], ABC):
     def _complete(self) -> Self:
         if bool(self.vault_role) == bool(self.user and self.password):
             raise ValueError("state either user and password, both as path#key, or vault_role")
+        for name in ("user", "password"):
+            if getattr(self, name) and not all(getattr(self, name).rpartition("#")):
+                raise ValueError(f"{name} is where the secret is, as path#key, never the secret")
         if (self.tls in VERIFIED) != bool(self.ca_file):
             raise ValueError(f"tls={self.tls}: state ca_file with verify-full and verify-ca, and with these alone")
         return self
