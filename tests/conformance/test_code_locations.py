@@ -17,7 +17,7 @@ LOCATIONS = installed()
 PREFIXES = {
     "canvas": {"canvas", RAW_NAMESPACE},
     "openedx": {"mitx", "mitxonline", "xpro", RAW_NAMESPACE},
-    "lakehouse": {"staging", "dimensional", "mart"},
+    "lakehouse": {"lakehouse", "staging", "dimensional", "mart"},
 }
 
 

@@ -1,11 +1,14 @@
+"""Raw tables in a SQLite catalog: what a commit replaces, what it leaves alone, and what it says."""
+
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from ol_core.environment import RAW_NAMESPACE
 from ol_core.failures import PermanentFailure, UpstreamMissing
-from ol_core.tables import RawTableIOManager
+from ol_core.tables import RawTableIOManager, TablePolicy, files
 
 SCHEMA = pa.schema([pa.field("course_id", pa.string(), nullable=False), ("n", pa.int64())])
 
@@ -36,9 +39,10 @@ def test_exactly_the_partitions_of_the_run_are_replaced(tables: RawTableIOManage
 def test_a_partition_without_rows_loses_its_old_ones(tables: RawTableIOManager) -> None:
     tables.replace_partitions("t", SCHEMA, ["a", "b"], iter([rows("a", 1), rows("b", 3)]))
 
-    tables.replace_partitions("t", SCHEMA, ["a"], iter([rows("a")]))
+    commit = tables.replace_partitions("t", SCHEMA, ["a"], iter([rows("a")]))
 
     assert held(tables) == [("b", 3)]
+    assert commit.partition_versions == {"a": "empty"}
 
 
 def test_no_partition_means_no_commit(tables: RawTableIOManager) -> None:
@@ -47,6 +51,50 @@ def test_no_partition_means_no_commit(tables: RawTableIOManager) -> None:
     after = tables.replace_partitions("t", SCHEMA, [], iter([]))
 
     assert after.snapshot_id == before.snapshot_id
+
+
+def test_batches_may_mix_partitions_and_come_in_any_order(tables: RawTableIOManager) -> None:
+    mixed = pa.concat_tables([rows("a", 1), rows("b", 2), rows("a", 3)])
+
+    commit = tables.replace_partitions("t", SCHEMA, ["a", "b"], iter([mixed, rows("b", 4), rows("a", 5)]))
+
+    assert held(tables) == [("a", 1), ("a", 3), ("a", 5), ("b", 2), ("b", 4)]
+    assert commit.partition_rows == {"a": 3, "b": 2}
+
+
+def test_partitions_of_any_name_are_kept_apart(tables: RawTableIOManager) -> None:
+    names = ["course-v1:MITx+6.00.1x+2T2026", "course-v1:MITx+6.00.1x+2T2027", "a/b?c#d%2Fe", "ü ñ\t=&", "x" * 900, "*"]
+    tables.replace_partitions("t", SCHEMA, names, [rows(name, n) for n, name in enumerate(names)])
+
+    tables.replace_partitions("t", SCHEMA, names[::2], [rows(name, 9) for name in names[::2]])
+
+    assert held(tables) == sorted((name, 9 if n % 2 == 0 else n) for n, name in enumerate(names))
+
+
+def test_hundreds_of_partitions_are_one_commit(tables: RawTableIOManager) -> None:
+    names = [f"course-{number}" for number in range(600)]
+    content = pa.table({"course_id": names, "n": range(600)}, schema=SCHEMA)
+    tables.replace_partitions("t", SCHEMA, names, [content])
+
+    commit = tables.replace_partitions("t", SCHEMA, names, [content.set_column(1, SCHEMA.field("n"), content["n"])])
+    fewer = tables.replace_partitions("t", SCHEMA, names, [content.slice(300)])
+
+    assert commit.unchanged
+    assert (fewer.changed_partitions, fewer.total_rows) == (300, 300)
+
+
+def test_rows_of_another_partition_are_refused(tables: RawTableIOManager) -> None:
+    with pytest.raises(PermanentFailure, match=r"rows of 'z' are not of the partitions that are replaced \(a, b\)"):
+        tables.replace_partitions("t", SCHEMA, ["a", "b"], iter([rows("a", 1), rows("z", 1)]))
+
+    assert tables.snapshots() == {}
+
+
+def test_a_null_where_the_declaration_asks_for_a_value_is_refused(tables: RawTableIOManager) -> None:
+    loose = pa.schema([("course_id", pa.string()), ("n", pa.int64())])
+
+    with pytest.raises(PermanentFailure, match="course_id is declared as required, but rows hold null there"):
+        tables.replace_partitions("t", SCHEMA, ["a"], [pa.Table.from_pylist([{"n": 1}], schema=loose)])
 
 
 def test_a_failure_in_the_middle_leaves_the_table_as_it_was(tables: RawTableIOManager) -> None:
@@ -64,25 +112,39 @@ def test_a_failure_in_the_middle_leaves_the_table_as_it_was(tables: RawTableIOMa
     assert tables.snapshots() == snapshots
 
 
-def test_an_added_column_widens_the_table(tables: RawTableIOManager) -> None:
-    tables.replace_partitions("t", SCHEMA, ["a"], iter([rows("a", 1)]))
-    wider = SCHEMA.append(pa.field("title", pa.string()))
+def test_versions_follow_the_content_of_each_partition(tables: RawTableIOManager) -> None:
+    first = tables.replace_partitions("t", SCHEMA, ["a", "b"], [rows("a", 1), rows("b", 2)])
+    some = tables.replace_partitions("t", SCHEMA, ["a", "b"], [rows("a", 1), rows("b", 3)])
+    again = tables.replace_partitions("t", SCHEMA, ["b", "a"], [rows("b", 3), rows("a", 1)])
 
-    tables.replace_partitions("t", wider, ["b"], iter([rows("b", 2, schema=wider)]))
+    assert some.partition_versions["a"] == first.partition_versions["a"]
+    assert some.partition_versions["b"] != first.partition_versions["b"]
+    assert again.partition_versions == some.partition_versions
+    assert again.data_version == some.data_version != first.data_version
+    assert tables.snapshots() == {"t": some.version}
 
-    assert tables.read("t").column_names == ["course_id", "n", "title"]
 
+@pytest.mark.parametrize("column", [None, "course_id"])
+def test_large_content_is_compared_stream_by_stream(
+    tables: RawTableIOManager, monkeypatch: pytest.MonkeyPatch, column: str | None
+) -> None:
+    monkeypatch.setattr(files, "ARROW_BYTES_SORTED", 0)
+    monkeypatch.setattr(files, "ARROW_BYTES_A_ROW_GROUP", 4_000)
+    monkeypatch.setattr(files, "ARROW_BYTES_A_FILE", 20_000)
 
-def test_a_changed_type_is_refused_and_nothing_is_lost(tables: RawTableIOManager) -> None:
-    tables.replace_partitions("t", SCHEMA, ["a"], iter([rows("a", 1)]))
-    other = pa.schema([SCHEMA.field("course_id"), ("n", pa.string())])
+    def write(*numbers: int) -> bool:
+        parts = [rows("a", *numbers[start : start + 100]) for start in range(0, len(numbers), 100)]
+        if column is None:
+            batches = (batch for part in parts for batch in part.to_batches())
+            return tables.replace("t", pa.RecordBatchReader.from_batches(SCHEMA, batches)).unchanged
+        return tables.replace_partitions("t", SCHEMA, ["a"], parts).unchanged
 
-    with pytest.raises(
-        PermanentFailure, match=r"t\.n is long in the table but declared as string, which Iceberg cannot promote"
-    ):
-        tables.replace_partitions("t", other, ["a"], iter([]))
-
-    assert held(tables) == [("a", 1)]
+    numbers = list(range(5_000))
+    assert not write(*numbers)
+    assert write(*numbers)
+    assert not write(*numbers[:-1], 9)
+    assert not write(*numbers[1:], numbers[0])
+    assert [n for _, n in held(tables)] == numbers
 
 
 def test_a_table_may_exist_before_its_first_row(tables: RawTableIOManager) -> None:
@@ -99,8 +161,76 @@ def test_a_missing_table_names_the_asset_that_makes_it(tables: RawTableIOManager
         tables.read("other")
 
 
-def test_a_catalog_that_is_not_declared_writable_refuses(tables: RawTableIOManager) -> None:
+def test_a_table_is_partitioned_by_the_column_that_is_declared(tables: RawTableIOManager) -> None:
+    schema = pa.schema([("day", pa.string()), ("n", pa.int64())])
+    content = pa.table({"day": ["2026-01-01", "2026-01-02"], "n": [1, 2]}, schema=schema)
+    tables.replace_partitions("t", schema, ["2026-01-01", "2026-01-02"], [content], column="day")
+    tables.replace_partitions("t", schema, ["2026-01-02"], [], column="day")
+
+    assert tables.read("t").to_pylist() == [{"day": "2026-01-01", "n": 1}]
+    with pytest.raises(PermanentFailure, match="t is partitioned by day but declared with nothing"):
+        tables.replace("t", content)
+    with pytest.raises(PermanentFailure, match="the partition column n must be declared as string; it is int64"):
+        tables.replace_partitions("t", schema, ["1"], [content], column="n")
+
+
+def test_what_is_not_declared_writable_refuses_every_writer(tables: RawTableIOManager) -> None:
+    tables.replace_partitions("t", SCHEMA, ["a"], [rows("a", 1)])
     read_only = RawTableIOManager(kind="sql", uri=tables.uri, warehouse=tables.warehouse, writable=False)
 
-    with pytest.raises(PermanentFailure, match="refused to write t"):
-        read_only.ensure("t", SCHEMA)
+    for write in (
+        lambda: read_only.ensure("t", SCHEMA),
+        lambda: read_only.replace("t", rows("a", 2)),
+        lambda: read_only.replace_partitions("t", SCHEMA, ["a"], [rows("a", 2)]),
+        lambda: read_only.replace_partitions("t", SCHEMA, [], []),
+        lambda: next(read_only.keep_up()),
+    ):
+        with pytest.raises(PermanentFailure, match="does not declare the catalog writable; refused to write"):
+            write()
+    assert held(read_only) == [("a", 1)]
+
+
+def test_a_policy_stands_in_the_table_and_cannot_endanger_a_write(tables: RawTableIOManager) -> None:
+    policy = TablePolicy(snapshots_kept=9, snapshot_age_hours=1, compact_above_files=7, orphan_age_hours=48)
+    tables.replace_partitions("t", SCHEMA, ["a"], [rows("a", 1)], policy=policy)
+
+    with tables._catalog("t") as catalog:
+        stored = catalog.load_table((RAW_NAMESPACE, "t"))
+    assert TablePolicy.of(stored.properties) == policy
+    assert stored.properties["history.expire.min-snapshots-to-keep"] == "9"
+    with pytest.raises(ValueError, match="orphan_age_hours is 1; state 24 or more"):
+        TablePolicy(orphan_age_hours=1)
+
+
+def test_a_file_that_is_too_young_or_unknown_is_no_orphan(tables: RawTableIOManager) -> None:
+    tables.replace_partitions("t", SCHEMA, ["a"], [rows("a", 1)])
+    folder = Path(tables.warehouse, RAW_NAMESPACE, "t", "data")
+    half, note = folder / "half.parquet", folder / "note.txt"
+    half.write_bytes(b"half")
+    note.write_text("kept by a person")
+
+    (young,) = tables.keep_up()
+    (old,) = tables.keep_up(now=lambda: datetime.now(UTC) + timedelta(days=4))
+
+    assert (young.removed, young.error) == (0, "")
+    assert (old.removed, old.removed_bytes, old.error) == (1, 4, "")
+    assert note.exists()
+    assert not half.exists()
+    assert held(tables) == [("a", 1)]
+
+
+def test_a_list_of_files_that_lacks_one_is_not_trusted(tables: RawTableIOManager) -> None:
+    tables.replace_partitions("t", SCHEMA, ["a"], [rows("a", 1)])
+    tables.replace_partitions("t2", SCHEMA, ["a"], [rows("a", 1)])
+    folder = Path(tables.warehouse, RAW_NAMESPACE, "t", "data")
+    (lost,) = folder.rglob("*.parquet")
+    orphan = folder / "orphan.parquet"
+    orphan.write_bytes(b"half")
+    lost.rename(folder.parent.parent / "elsewhere.parquet")
+
+    failed, other = tables.keep_up(now=lambda: datetime.now(UTC) + timedelta(days=4))
+
+    assert failed.error.startswith("PermanentFailure")
+    assert lost.name in failed.error
+    assert other.error == ""
+    assert orphan.exists()

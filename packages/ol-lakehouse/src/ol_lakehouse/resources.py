@@ -7,6 +7,9 @@ from ol_core.environment import Environment, SecretRef
 WAREHOUSE_POOL = "warehouse"
 """Pool of what builds the models."""
 
+MAINTENANCE_POOL = "raw_table_maintenance"
+"""Pool of what maintains the raw tables."""
+
 
 def secret_references(environment: Environment) -> Iterable[SecretRef]:
     """Yield the password of the engine, where it has one."""
@@ -15,5 +18,8 @@ def secret_references(environment: Environment) -> Iterable[SecretRef]:
 
 
 def pools(_environment: Environment) -> Mapping[str, int]:
-    """Return the pool of the engine: DuckDB admits one writer, and two dbt runs would replace each other's tables."""
-    return {WAREHOUSE_POOL: 1}
+    """Return the pools, one run at a time in each.
+
+    DuckDB admits one writer, two dbt runs would replace each other's tables, and upkeep needs to be done once.
+    """
+    return {WAREHOUSE_POOL: 1, MAINTENANCE_POOL: 1}

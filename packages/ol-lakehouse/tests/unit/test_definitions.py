@@ -27,7 +27,11 @@ def test_definitions_are_loadable(definitions: dg.Definitions) -> None:
 
 
 def test_every_asset_has_group_owner_kinds_description_and_documented_columns(definitions: dg.Definitions) -> None:
-    specs = [spec for spec in definitions.resolve_all_asset_specs() if spec.group_name != "default"]
+    specs = [
+        spec
+        for spec in definitions.resolve_all_asset_specs()
+        if spec.group_name not in {"default", "lakehouse", "alerts"}
+    ]
     assert len(specs) == len([node for node in MANIFEST["nodes"].values() if node["resource_type"] == "model"])
     for spec in specs:
         assert len(spec.key.path) == 2
@@ -54,7 +58,8 @@ def test_edges_reach_the_raw_tables_of_every_deployment(definitions: dg.Definiti
 
 def test_every_test_of_the_project_is_an_asset_check(definitions: dg.Definitions) -> None:
     tests = {node["name"] for node in MANIFEST["nodes"].values() if node["resource_type"] == "test"}
-    assert {key.name for key in definitions.resolve_asset_graph().asset_check_keys} == tests
+    keys = definitions.resolve_asset_graph().asset_check_keys
+    assert {key.name for key in keys if key.asset_key.path[0] not in {"lakehouse", "alerts"}} == tests
     (described,) = [
         spec
         for spec in definitions.resolve_assets_def(dg.AssetKey(["mart", "marts__course_catalog"])).check_specs
@@ -133,7 +138,7 @@ def test_loading_needs_no_network_no_process_no_environment_and_writes_nothing(t
     finished = subprocess.run(
         [sys.executable, "-c", LOAD], env={}, cwd=tmp_path, capture_output=True, text=True, check=True
     )
-    assert finished.stdout.strip() == "18"
+    assert finished.stdout.strip() == "19"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -147,3 +152,18 @@ def test_commands_and_the_version_of_ol_dbt_import_neither_dagster_nor_dbt() -> 
     )
     assert finished.stdout.splitlines()[0].startswith("dbt-core 1.")
     assert finished.stdout.splitlines()[1] == "[]"
+
+
+def test_the_raw_tables_are_maintained_once_a_night(definitions: dg.Definitions) -> None:
+    (spec,) = [one for one in definitions.resolve_all_asset_specs() if one.group_name == "lakehouse"]
+    (schedule,) = definitions.schedules or []
+
+    assert isinstance(schedule, dg.ScheduleDefinition)
+    assert (spec.key.to_user_string(), spec.owners, spec.kinds) == (
+        "lakehouse/raw_table_maintenance",
+        ["team:data-platform"],
+        {"iceberg"},
+    )
+    assert (schedule.cron_schedule, schedule.execution_timezone) == ("0 3 * * *", "UTC")
+    assert schedule.default_status == dg.DefaultScheduleStatus.RUNNING
+    assert definitions.resolve_job_def(schedule.job_name).asset_layer.selected_asset_keys == {spec.key}

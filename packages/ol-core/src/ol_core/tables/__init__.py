@@ -1,7 +1,8 @@
 """Raw tables: one Apache Iceberg table a kind, replaced partition by partition in one commit."""
 
+from ol_core.tables.assets import maintenance_asset
 from ol_core.tables.commits import TableCommit, TablePolicy
 from ol_core.tables.io_manager import RawTableIOManager
 from ol_core.tables.maintenance import TableUpkeep
 
-__all__ = ["RawTableIOManager", "TableCommit", "TablePolicy", "TableUpkeep"]
+__all__ = ["RawTableIOManager", "TableCommit", "TablePolicy", "TableUpkeep", "maintenance_asset"]

@@ -24,14 +24,12 @@ def open_catalog(properties: Mapping[str, str], what: str) -> Iterator["Catalog"
         PermanentFailure: the catalog refuses, or its configuration cannot work.
         TransientFailure: the catalog or the store failed; what they held is as it was.
     """
-    from pyiceberg.catalog import load_catalog
-
     limit_library_threads()
     uri = properties.get("uri", "")
     if uri.startswith("sqlite:///"):
         Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
     try:
-        with load_catalog("ol", **properties) as catalog:
+        with _loaded(properties) as catalog:
             yield catalog
     except OlError:
         raise
@@ -40,6 +38,16 @@ def open_catalog(properties: Mapping[str, str], what: str) -> Iterator["Catalog"
         if translated is None:
             raise
         raise translated from error
+
+
+def _loaded(properties: Mapping[str, str]) -> "Catalog":
+    from pyiceberg.catalog import load_catalog
+    from sqlalchemy.exc import OperationalError
+
+    try:
+        return load_catalog("ol", **properties)
+    except OperationalError:  # another process made the tables of a SQL catalog at the same moment
+        return load_catalog("ol", **properties)
 
 
 def _failure(error: Exception, what: str) -> OlError | None:

@@ -1,7 +1,8 @@
 """The IO manager: rows that assets hand over become Iceberg tables."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -11,10 +12,12 @@ from ol_core.environment import RAW_NAMESPACE, Environment, SecretRef
 from ol_core.failures import PermanentFailure, UpstreamMissing
 from ol_core.secrets import Secrets, secrets_resource
 from ol_core.tables.catalogs import open_catalog
-from ol_core.tables.commits import DEFAULT_POLICY, TableCommit, TablePolicy
+from ol_core.tables.commits import DEFAULT_POLICY, PARTITION_COLUMN, TableCommit, TablePolicy, table_version
+from ol_core.tables.files import rows_of
 from ol_core.tables.maintenance import TableUpkeep, keep_up
-from ol_core.tables.staging import WHOLE_TABLE, staged
-from ol_core.tables.writing import ensure_table, replace
+from ol_core.tables.schemas import ensure_table
+from ol_core.tables.staging import WHOLE_TABLE, Stage, staged
+from ol_core.tables.writing import replace
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -62,92 +65,131 @@ class RawTableIOManager(dg.ConfigurableIOManager):
                     writable=catalog.writable,
                 )
 
-    def replace_partitions(  # noqa: PLR0917 - the policy is hardly ever stated
+    def replace_partitions(  # noqa: PLR0913 - a table's declaration, and its rows
         self,
         table: str,
         schema: "pa.Schema",
         partitions: Sequence[str],
         batches: "Iterable[pa.Table | pa.RecordBatch]",
+        *,
         policy: TablePolicy = DEFAULT_POLICY,
+        column: str = PARTITION_COLUMN,
     ) -> TableCommit:
         """Replace exactly these partitions by these rows, in one commit; create or widen the table where needed.
 
         A partition whose rows the table holds already is left alone; where that is so of all, nothing is committed.
 
         Args:
-            table: Name without the namespace. Partitioned by `course_id`.
-            schema: Columns of the table, their descriptions as field metadata `doc`; a column that it lacks is added.
-            partitions: Values of `course_id` whose rows go; also those that get no row.
+            table: Name without the namespace.
+            schema: Columns of the table, their descriptions as field metadata `doc`; see `ol_core.tables.schemas` for
+                what may change from one commit to the next.
+            partitions: Values of the partition column whose rows go; also those that get no row.
             batches: Rows, all of these partitions; they are read once and kept in temporary files.
             policy: How the table is maintained.
+            column: The partition column, declared as string.
 
         Raises:
-            PermanentFailure: the environment does not declare the catalog writable, a row is of another partition, or a
-                column changed to a type that Iceberg cannot promote it to.
+            PermanentFailure: the environment does not declare the catalog writable, a row is of another partition or
+                not as declared, or a column changed to a type that Iceberg cannot promote it to.
             TransientFailure: the catalog or the store failed; the table is as it was.
         """
         if not partitions:
             with self._writing(table) as catalog:
-                stored = ensure_table(catalog, table, schema, partitioned=True, policy=policy)
-                return TableCommit.of(table, stored, rows=0, changed_partitions=0)
-        return self._replace(table, schema, partitions, batches, policy)
+                return TableCommit.of(table, ensure_table(catalog, table, schema, column=column, policy=policy))
+        return self._replace(table, schema, partitions, batches, policy=policy, column=column)
 
     def replace(
-        self, table: str, rows: "pa.Table | pa.RecordBatchReader", policy: TablePolicy = DEFAULT_POLICY
+        self, table: str, rows: "pa.Table | pa.RecordBatchReader", *, policy: TablePolicy = DEFAULT_POLICY
     ) -> TableCommit:
         """Replace the whole of an unpartitioned table in one commit; see `replace_partitions`."""
-        batches = [rows] if hasattr(rows, "column") else rows
-        return self._replace(table, rows.schema, [WHOLE_TABLE], batches, policy)
+        return self._replace(table, rows.schema, [WHOLE_TABLE], _batches(rows), policy=policy, column=None)
 
-    def _replace(  # noqa: PLR0917 - what `replace_partitions` takes
+    def _replace(  # noqa: PLR0913 - what `replace_partitions` takes
         self,
         table: str,
         schema: "pa.Schema",
         partitions: Sequence[str],
         batches: "Iterable[pa.Table | pa.RecordBatch]",
+        *,
         policy: TablePolicy,
+        column: str | None,
     ) -> TableCommit:
         self._require_writable(table)
-        with staged(table, schema, partitions, batches) as stage, self._writing(table) as catalog:
+        stage = Stage(schema, column, tuple(dict.fromkeys(partitions)))
+        with staged(table, stage, batches), self._writing(table) as catalog:
             return replace(catalog, table, stage, policy)
 
-    def ensure(self, table: str, schema: "pa.Schema", policy: TablePolicy = DEFAULT_POLICY) -> None:
-        """Create a table that is replaced partition by partition, or widen it: queries find it while it is empty."""
+    def ensure(
+        self,
+        table: str,
+        schema: "pa.Schema",
+        *,
+        policy: TablePolicy = DEFAULT_POLICY,
+        column: str | None = PARTITION_COLUMN,
+    ) -> None:
+        """Create a table, or widen it: queries find it while it is empty."""
         with self._writing(table) as catalog:
-            ensure_table(catalog, table, schema, partitioned=True, policy=policy)
+            ensure_table(catalog, table, schema, column=column, policy=policy)
 
     def snapshots(self) -> Mapping[str, str]:
-        """Return the committed snapshot's id for each raw table that exists; "" for one that never held a row."""
-        with self._catalog("the list of raw tables") as catalog:
-            current = {name: catalog.load_table((RAW_NAMESPACE, name)).current_snapshot() for name in _names(catalog)}
-        return {name: str(snapshot.snapshot_id) if snapshot else "" for name, snapshot in current.items()}
+        """Return the version of the content of each raw table that exists; "" for one that never held a row.
 
-    def keep_up(self) -> Iterator[TableUpkeep]:
+        It is another one after each commit that changed a row, and the same one after compaction.
+        """
+        with self._catalog("the list of raw tables") as catalog:
+            return {name: table_version(catalog.load_table((RAW_NAMESPACE, name))) for name in _names(catalog)}
+
+    def keep_up(
+        self, names: Iterable[str] | None = None, *, now: Callable[[], datetime] | None = None
+    ) -> Iterator[TableUpkeep]:
         """Maintain each raw table as its policy says; yield what became of it, also where that failed.
+
+        Args:
+            names: Tables to maintain, without the namespace; None for all of the catalog.
+            now: The clock that ages are told by; the system's where none is given.
 
         Raises:
             PermanentFailure: the environment does not declare the catalog writable.
         """
         with self._writing("the maintenance of raw tables") as catalog:
-            names = _names(catalog)
-        for name in names:
-            yield keep_up(lambda name=name: self._writing(name), name)  # type: ignore[misc]  # the default binds it
+            found = _names(catalog) if names is None else names
+        for name in found:
+            yield keep_up(lambda name=name: self._writing(name), name, now=now)  # type: ignore[misc]  # the default binds it
 
     def handle_output(self, context: dg.OutputContext, obj: "pa.Table | pa.RecordBatchReader") -> None:
-        """Replace the raw table of the asset, or the run's partitions of it, by what it returned."""
+        """Replace the raw table of the asset, or the run's partitions of it, by what it returned.
+
+        Unless the asset stated a data version itself, that of the materialization is the version of what is committed.
+        """
         name = context.asset_key.path[-1]
         if not hasattr(obj, "schema"):
             kind = type(obj).__name__
             raise PermanentFailure(f"{name}: the asset returned a {kind}; return a pyarrow Table or RecordBatchReader")
+        stated = context.definition_metadata or {}
+        policy = TablePolicy.of({key: str(value) for key, value in stated.items()})
         if context.has_asset_partitions:
-            batches = [obj] if hasattr(obj, "column") else obj
-            commit = self.replace_partitions(name, obj.schema, list(context.asset_partition_keys), batches)
+            commit = self.replace_partitions(
+                name,
+                obj.schema,
+                list(context.asset_partition_keys),
+                _batches(obj),
+                policy=policy,
+                column=stated.get("partition_expr", PARTITION_COLUMN),
+            )
         else:
-            commit = self.replace(name, obj)
+            commit = self.replace(name, obj, policy=policy)
         context.add_output_metadata(commit.metadata)
+        asset = dg.AssetExecutionContext.get()
+        asset.set_data_version(context.asset_key, commit.data_version)
+        for partition, rows in commit.partition_rows.items():
+            asset.add_asset_metadata({"dagster/partition_row_count": rows}, context.asset_key, partition)
 
-    def read(self, table: str) -> "pa.Table":
-        """Read a whole raw table.
+    def read(self, table: str, partitions: Sequence[str] | None = None) -> "pa.Table":
+        """Read a raw table, all at once.
+
+        Args:
+            table: Name without the namespace.
+            partitions: Partitions to read; None for all.
 
         Raises:
             UpstreamMissing: the table was never made.
@@ -156,15 +198,17 @@ class RawTableIOManager(dg.ConfigurableIOManager):
 
         try:
             with self._catalog(table) as catalog:
-                return catalog.load_table((RAW_NAMESPACE, table)).scan().to_arrow()
+                stored = catalog.load_table((RAW_NAMESPACE, table))
+                return rows_of(stored, partitions)
         except NoSuchTableError as error:
             key = f"{RAW_NAMESPACE}/{table}"
             where = self.uri or self.warehouse
             raise UpstreamMissing(f"there is no table {table} in {where}; materialize {key} first") from error
 
     def load_input(self, context: dg.InputContext) -> "pa.Table":
-        """Read the whole raw table of an upstream asset; see `read`."""
-        return self.read(context.asset_key.path[-1])
+        """Read the raw table of an upstream asset, or the partitions of it that the input maps to; see `read`."""
+        partitions = list(context.asset_partition_keys) if context.has_asset_partitions else None
+        return self.read(context.asset_key.path[-1], partitions)
 
     def _require_writable(self, what: str) -> None:
         if not self.writable:
@@ -186,6 +230,10 @@ class RawTableIOManager(dg.ConfigurableIOManager):
             "glue.region": self.region if self.kind == "glue" else "",
         }
         return open_catalog({key: value for key, value in stated.items() if value}, what)
+
+
+def _batches(rows: "pa.Table | pa.RecordBatchReader") -> "Iterable[pa.Table | pa.RecordBatch]":
+    return [rows] if hasattr(rows, "column") else rows
 
 
 def _names(catalog: "Catalog") -> list[str]:

@@ -8,15 +8,23 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from ol_core.environment import RAW_NAMESPACE
-from ol_core.failures import OlError
-from ol_core.tables.commits import PARTITION_COLUMN, TablePolicy
+from ol_core.failures import OlError, PermanentFailure
+from ol_core.tables.commits import VERSION_PROPERTY, TablePolicy, table_version
+from ol_core.tables.files import Held, held_files, held_version, stored_batches, write_files
+from ol_core.tables.schemas import partition_column
 
 if TYPE_CHECKING:
-    from pyarrow.fs import FileSystem
     from pyiceberg.catalog import Catalog
     from pyiceberg.table import Table
+    from pyiceberg.table.snapshots import Snapshot
 
-_PARTITIONS_AT_ONCE = 50
+_ATTEMPTS = 5
+_PAUSE_SECONDS = 0.2
+_SMALL_BYTES = 16 << 20
+"""Files from this size on are left alone by compaction."""
+
+_WRITTEN_BY_ENGINES = (".parquet", ".avro", ".orc", ".metadata.json", ".gz.metadata.json", ".puffin", ".stats")
+"""What is removed at all: anything else below a table was put there by a person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +52,24 @@ class TableUpkeep:
     error: str = ""
 
 
-def keep_up(opened: Callable[[], AbstractContextManager["Catalog"]], name: str) -> TableUpkeep:
-    """Maintain a table as its policy says; a failure is told, not raised, so that it costs no other table its turn."""
+def keep_up(
+    opened: Callable[[], AbstractContextManager["Catalog"]], name: str, *, now: Callable[[], datetime] | None = None
+) -> TableUpkeep:
+    """Maintain a table as its policy says; a failure is told, not raised, so that it costs no other table its turn.
+
+    Args:
+        opened: Opens the catalog.
+        name: Table, without the namespace.
+        now: The clock that ages are told by; the system's where none is given.
+    """
+    time_now = (now or (lambda: datetime.now(UTC)))()
     try:
         with opened() as catalog:
+            policy = TablePolicy.of(catalog.load_table((RAW_NAMESPACE, name)).properties)
+            compacted = sum(1 for _ in _compact(catalog, name, policy))
+            expired = _expire(catalog, name, policy, time_now)
+            removed = list(_remove_orphans(catalog, name, time_now - timedelta(hours=policy.orphan_age_hours)))
             table = catalog.load_table((RAW_NAMESPACE, name))
-            policy = TablePolicy.of(table.properties)
-            compacted = _compact(table, policy)
-            expired = _expire(catalog.load_table((RAW_NAMESPACE, name)), policy)
-            table = catalog.load_table((RAW_NAMESPACE, name))
-            removed = list(_remove_orphans(table, policy))
             return TableUpkeep(
                 table=name,
                 compacted=compacted,
@@ -61,68 +77,124 @@ def keep_up(opened: Callable[[], AbstractContextManager["Catalog"]], name: str) 
                 removed=len(removed),
                 removed_bytes=sum(removed),
                 snapshots=len(table.snapshots()),
-                files=len(table.inspect.files()) if table.current_snapshot() else 0,
+                files=len(list(table.scan().plan_files())),
             )
     except OlError as error:
         return TableUpkeep(table=name, error=f"{type(error).__name__}: {error}")
 
 
-def _compact(table: "Table", policy: TablePolicy) -> int:
-    """Rewrite partitions of many files by the same rows; a writer that is faster wins, and compaction waits."""
-    from pyiceberg.exceptions import CommitFailedException, ValidationException
-    from pyiceberg.expressions import AlwaysTrue, In
+def _compact(catalog: "Catalog", name: str, policy: TablePolicy) -> Iterator[str]:
+    """Rewrite the small files of partitions that have many, one partition after the other; yield those that were.
 
-    if table.current_snapshot() is None:
-        return 0
-    found = table.inspect.partitions()
-    partitioned = "partition" in found.column_names
-    many = [row for row in found.to_pylist() if row["file_count"] > policy.compact_above_files]
-    names = [row["partition"][PARTITION_COLUMN] for row in many] if partitioned else [""] * len(many)
-    for start in range(0, len(names), _PARTITIONS_AT_ONCE):
-        some = set(names[start : start + _PARTITIONS_AT_ONCE])
-        where = In(PARTITION_COLUMN, some) if partitioned else AlwaysTrue()  # type: ignore[misc,call-arg]
-        rows = table.scan(row_filter=where).to_arrow()
-        try:
-            table.overwrite(rows, where)
-        except (CommitFailedException, ValidationException):
-            return start
-    return len(names)
+    A writer that replaces the partition meanwhile wins; what was to take its files' place is an orphan then.
+    """
+    from pyiceberg.exceptions import CommitFailedException
+
+    from ol_core.tables.snapshots import swap
+
+    table = catalog.load_table((RAW_NAMESPACE, name))
+    for partition, tasks in _many(table, policy).items():
+        written = write_files(table, partition, stored_batches(table, tasks), held_version(tasks))
+        files = {task.file for task in tasks}
+        for _ in range(_ATTEMPTS if len(written) < len(files) else 0):
+            table = catalog.load_table((RAW_NAMESPACE, name))
+            if not files <= {task.file for task in held_files(table, [partition]).get(partition, ())}:
+                break
+            try:
+                swap(table, removed=list(files), added=written, properties={VERSION_PROPERTY: table_version(table)})
+            except CommitFailedException:
+                time.sleep(_PAUSE_SECONDS)
+            else:
+                yield partition
+                break
 
 
-def _expire(table: "Table", policy: TablePolicy) -> int:
+def _many(table: "Table", policy: TablePolicy) -> Held:
+    """Return the small files of each partition that has too many; of tables of other writers' partitions, none."""
+    column = partition_column(table)
+    if column is not None and column not in table.schema().column_names:
+        return {}
+    small = {
+        partition: [task for task in tasks if task.file.file_size_in_bytes < _SMALL_BYTES]
+        for partition, tasks in held_files(table).items()
+    }
+    return {partition: tasks for partition, tasks in small.items() if len(tasks) > policy.compact_above_files}
+
+
+def _expire(catalog: "Catalog", name: str, policy: TablePolicy, now: datetime) -> int:
     """Expire snapshots that are both old and not among the newest; branches and tags keep theirs."""
-    newest_first = sorted(table.snapshots(), key=lambda one: one.timestamp_ms, reverse=True)
-    oldest_kept = (time.time() - policy.snapshot_age_hours * 3600) * 1000
-    referenced = {ref.snapshot_id for ref in table.metadata.refs.values()}
-    old = [
-        one.snapshot_id
-        for one in newest_first[policy.snapshots_kept :]
-        if one.timestamp_ms < oldest_kept and one.snapshot_id not in referenced
-    ]
-    if old:
-        table.maintenance.expire_snapshots().by_ids(old).commit()
-    return len(old)
+    from pyiceberg.exceptions import CommitFailedException
+    from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+    for attempt in Retrying(
+        retry=retry_if_exception_type(CommitFailedException),
+        stop=stop_after_attempt(2 * _ATTEMPTS),
+        wait=wait_random_exponential(multiplier=_PAUSE_SECONDS, max=5),
+        reraise=True,
+    ):
+        with attempt:
+            table = catalog.load_table((RAW_NAMESPACE, name))
+            newest_first = sorted(table.snapshots(), key=lambda one: one.timestamp_ms, reverse=True)
+            oldest_kept = (now - timedelta(hours=policy.snapshot_age_hours)).timestamp() * 1000
+            referenced = {ref.snapshot_id for ref in table.metadata.refs.values()}
+            old = [
+                one.snapshot_id
+                for one in newest_first[policy.snapshots_kept :]
+                if one.timestamp_ms < oldest_kept and one.snapshot_id not in referenced
+            ]
+            if old:
+                table.maintenance.expire_snapshots().by_ids(old).commit()
+            return len(old)
+    raise AssertionError  # the last attempt returns or raises
 
 
-def _remove_orphans(table: "Table", policy: TablePolicy) -> Iterator[int]:
-    """Remove files below the table's folder that no snapshot and no metadata needs; yield the size of each."""
+def _remove_orphans(catalog: "Catalog", name: str, before: datetime) -> Iterator[int]:
+    """Remove old files below the table's folder that no snapshot and no metadata needs; yield the size of each.
+
+    The folder is listed before the table is read: what was committed meanwhile is needed, what was not is too young.
+
+    Raises:
+        PermanentFailure: the list lacks files that the table needs, so it cannot be trusted; nothing is removed.
+    """
     from pyarrow.fs import FileSelector, FileType
+    from pyiceberg.io.pyarrow import PyArrowFileIO
 
+    table = catalog.load_table((RAW_NAMESPACE, name))
+    if not isinstance(table.io, PyArrowFileIO):
+        raise PermanentFailure(f"its files are reached by {type(table.io).__name__}, which lists none")
+    scheme, netloc, folder = PyArrowFileIO.parse_location(table.location())
+    system = table.io.fs_by_scheme(scheme, netloc)
+    files = FileSelector(folder, recursive=True, allow_not_found=True)
+    listed = {file.path: file for file in system.get_file_info(files) if file.type == FileType.File}
+    for address in _files(table, table.snapshots()[-1:]):
+        path = _path(address)
+        if path.startswith(f"{folder}/") and path not in listed:
+            raise PermanentFailure(f"the list of {table.location()} lacks {address}, which the table needs")
+    table = catalog.load_table((RAW_NAMESPACE, name))
     needed = {_path(address) for address in _needed(table)}
-    before = datetime.now(UTC) - timedelta(hours=policy.orphan_age_hours)
-    files = _file_system(table)
-    for one in files.get_file_info(FileSelector(_path(table.location()), recursive=True, allow_not_found=True)):
-        if one.type == FileType.File and one.path not in needed and one.mtime < before:
-            files.delete_file(one.path)
-            yield one.size or 0
+    for path, file in listed.items():
+        if path not in needed and file.mtime < before and path.endswith(_WRITTEN_BY_ENGINES):
+            system.delete_file(path)
+            yield file.size or 0
 
 
-def _needed(table: "Table") -> Iterable[str]:
+def _needed(table: "Table") -> Iterator[str]:
     yield table.metadata_location
     yield from (entry.metadata_file for entry in table.metadata.metadata_log)
-    for snapshot in table.snapshots():
+    yield from (one.statistics_path for one in table.metadata.statistics)
+    yield from (one.statistics_path for one in table.metadata.partition_statistics)
+    yield from _files(table, table.snapshots())
+
+
+def _files(table: "Table", snapshots: Iterable["Snapshot"]) -> Iterator[str]:
+    """Yield the files of snapshots: lists of manifests, manifests, data and deletions. Each manifest is read once."""
+    read: set[str] = set()
+    for snapshot in snapshots:
         yield snapshot.manifest_list
         for manifest in snapshot.manifests(table.io):
+            if manifest.manifest_path in read:
+                continue
+            read.add(manifest.manifest_path)
             yield manifest.manifest_path
             for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True):
                 yield entry.data_file.file_path
@@ -130,21 +202,6 @@ def _needed(table: "Table") -> Iterable[str]:
 
 def _path(address: str) -> str:
     """Return an address as the file system spells it: without a scheme."""
-    return address.partition("://")[2] if "://" in address else address
+    from pyiceberg.io.pyarrow import PyArrowFileIO
 
-
-def _file_system(table: "Table") -> "FileSystem":
-    from pyarrow.fs import LocalFileSystem, S3FileSystem
-
-    if not table.location().startswith("s3"):
-        return LocalFileSystem()
-    stated = table.io.properties
-    endpoint = stated.get("s3.endpoint", "")
-    options = {"endpoint_override": endpoint, "scheme": endpoint.partition(":")[0]} if endpoint else {}
-    if stated.get("s3.region"):
-        options["region"] = stated["s3.region"]
-    if stated.get("s3.access-key-id"):
-        options |= {"access_key": stated["s3.access-key-id"], "secret_key": stated["s3.secret-access-key"]}
-    if stated.get("s3.session-token"):
-        options["session_token"] = stated["s3.session-token"]
-    return S3FileSystem(**options)
+    return PyArrowFileIO.parse_location(address)[2]

@@ -1,216 +1,151 @@
-"""Commits: a table is created or widened, and partitions are replaced, with other writers about."""
+"""Commits: partitions of a table are replaced, with other writers about.
 
+Rows are written once, as files that no snapshot needs yet. The commit then swaps them for the files that hold the
+partitions now: one new snapshot, on the condition that the current one is still that on which it was planned. Where
+another writer was faster, only the plan is made anew, so writers of different partitions hardly disturb each other.
+"""
+
+import random
+import time
 import uuid
-import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from ol_core.environment import RAW_NAMESPACE
-from ol_core.failures import PermanentFailure
-from ol_core.tables.commits import PARTITION_COLUMN, TableCommit, TablePolicy
-from ol_core.tables.staging import WHOLE_TABLE, Stage
+from ol_core.failures import TransientFailure
+from ol_core.tables.commits import NO_ROWS, VERSION_PROPERTY, TableCommit, TablePolicy
+from ol_core.tables.files import Held, held_files, held_version, holds, write_files
+from ol_core.tables.schemas import ensure_table
+from ol_core.tables.staging import Stage
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from pyiceberg.catalog import Catalog
-    from pyiceberg.expressions import BooleanExpression
+    from pyiceberg.manifest import DataFile
     from pyiceberg.table import Table
-    from pyiceberg.types import IcebergType
 
-ROWS_AN_APPEND = 500_000
-BYTES_AN_APPEND = 128 << 20
-"""Arrow bytes in memory: each append is a data file of its own for each of its partitions."""
+CONFLICT_SECONDS = 600
+"""How long a writer goes on when others are faster."""
 
-_COMMIT_ID = "ol.commit-id"
-_ROWS_COMPARED = 200_000
-_ATTEMPTS = 20
-
-
-def ensure_table(
-    catalog: "Catalog", name: str, schema: "pa.Schema", *, partitioned: bool, policy: TablePolicy
-) -> "Table":
-    """Create a table, or widen it to the declared columns; keep its policy as declared.
-
-    Raises:
-        PermanentFailure: a column changed to a type that Iceberg cannot promote it to.
-    """
-    from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchTableError, TableAlreadyExistsError
-
-    try:
-        stored = catalog.load_table((RAW_NAMESPACE, name))
-    except NoSuchTableError:
-        with suppress(NamespaceAlreadyExistsError):
-            catalog.create_namespace(RAW_NAMESPACE)
-        with suppress(TableAlreadyExistsError):  # another process was first
-            creation = catalog.create_table_transaction((RAW_NAMESPACE, name), schema, properties=policy.properties)
-            with creation:
-                if partitioned:
-                    with creation.update_spec() as spec:
-                        spec.add_identity(PARTITION_COLUMN)
-        stored = catalog.load_table((RAW_NAMESPACE, name))
-    _widen(name, stored, schema)
-    if any(stored.properties.get(key) != value for key, value in policy.properties.items()):
-        with stored.transaction() as transaction:
-            transaction.set_properties(policy.properties)
-    return stored
-
-
-def _widen(name: str, stored: "Table", schema: "pa.Schema") -> None:
-    from pyiceberg.exceptions import ResolveError
-    from pyiceberg.schema import promote
-
-    held = {field.name: field.field_type for field in stored.schema().fields}
-    declared = _iceberg_types(schema)
-    for column, kind in declared.items():
-        if column not in held or held[column] == kind:
-            continue
-        try:
-            promote(held[column], kind)
-        except ResolveError:
-            raise PermanentFailure(
-                f"{name}.{column} is {held[column]} in the table but declared as {kind}, which Iceberg cannot promote "
-                f"it to; give the new column another name, or drop {RAW_NAMESPACE}.{name} and materialize it anew"
-            ) from None
-    with stored.update_schema() as update:
-        update.union_by_name(schema)
-
-
-def _iceberg_types(schema: "pa.Schema") -> dict[str, "IcebergType"]:
-    from pyiceberg.io.pyarrow import pyarrow_to_schema
-    from pyiceberg.table.name_mapping import MappedField, NameMapping
-
-    fields = [MappedField(field_id=number, names=[name]) for number, name in enumerate(schema.names, start=1)]
-    return {field.name: field.field_type for field in pyarrow_to_schema(schema, NameMapping(fields)).fields}
-
-
-def changed_partitions(stored: "Table", stage: Stage) -> list[str]:
-    """Return the partitions whose rows differ from those that the table holds, in whatever order."""
-    held = _held_rows(stored)
-    same_count = [one for one in stage.partitions if held.get(one, 0) == stage.rows[one] > 0]
-    empty = {one for one in stage.partitions if held.get(one, 0) == stage.rows[one] == 0}
-    equal = {one for group in _groups(same_count, stage) for one in _equal(stored, stage, group)}
-    return [one for one in stage.partitions if one not in equal and one not in empty]
-
-
-def _held_rows(stored: "Table") -> dict[str, int]:
-    if stored.current_snapshot() is None:
-        return {}
-    found = stored.inspect.partitions()
-    counts = found["record_count"].to_pylist()
-    if "partition" not in found.column_names:
-        return {WHOLE_TABLE: sum(counts)}
-    names = [row[PARTITION_COLUMN] for row in found["partition"].to_pylist()]
-    return dict(zip(names, counts, strict=True))
-
-
-def _groups(partitions: Iterable[str], stage: Stage) -> Iterator[list[str]]:
-    group: list[str] = []
-    for one in partitions:
-        group.append(one)
-        if sum(stage.rows[each] for each in group) >= _ROWS_COMPARED:
-            yield group
-            group = []
-    if group:
-        yield group
-
-
-def _equal(stored: "Table", stage: Stage, group: list[str]) -> list[str]:
-    """Return those of a group whose rows are equal as a multiset."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    new = pa.concat_tables(stage.tables(group))
-    held = stored.scan(row_filter=_where(group)).to_arrow()
-    if set(held.column_names) != set(new.column_names):
-        return []
-    held, new = _sorted(held.select(new.column_names).cast(new.schema)), _sorted(new)
-    if held.equals(new) or group == [WHOLE_TABLE]:
-        return group if held.equals(new) else []
-
-    def of(table: "pa.Table", partition: str) -> "pa.Table":
-        return table.filter(pc.field(PARTITION_COLUMN) == partition)
-
-    return [one for one in group if of(held, one).equals(of(new, one))]
-
-
-def _sorted(table: "pa.Table") -> "pa.Table":
-    return table.sort_by([(column, "ascending") for column in table.column_names]).combine_chunks()
-
-
-def _where(partitions: Iterable[str]) -> "BooleanExpression":
-    from pyiceberg.expressions import AlwaysTrue, In
-
-    names = set(partitions)
-    return AlwaysTrue() if names == {WHOLE_TABLE} else In(PARTITION_COLUMN, names)  # type: ignore[misc,call-arg]
+_UNKNOWN_OUTCOMES = 5
+_PARTITIONS_AT_ONCE = 4
+_LONGEST_WAIT = 6
+"""Longest pause before the next attempt, in times that the last one took: that grows with the writers about."""
 
 
 def replace(catalog: "Catalog", name: str, stage: Stage, policy: TablePolicy) -> TableCommit:
     """Replace exactly the partitions of a stage, where their rows differ from what the table holds.
 
-    Where another writer replaced one of them meanwhile, it is planned anew on what that one left: the last complete
-    one wins. A commit whose outcome is unknown is looked for by its id before it is tried again.
+    Where another writer replaced one of them meanwhile, that is replaced: the last complete one wins. A commit whose
+    outcome is unknown is looked for before it is tried again.
 
     Raises:
         pyiceberg.exceptions.CommitFailedException: other writers were faster, again and again.
     """
-    from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException, ValidationException
+    from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException, ServerError
+    from requests import RequestException
     from sqlalchemy.exc import OperationalError
-    from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-    partitioned = stage.partitions != (WHOLE_TABLE,)
-    total = sum(stage.rows.values())
-    conflicts = (CommitFailedException, CommitStateUnknownException, ValidationException, OperationalError)
-    commit_id = str(uuid.uuid4())
-    changed: list[str] = []
-    for attempt in Retrying(
-        retry=retry_if_exception_type(conflicts),
-        stop=stop_after_attempt(_ATTEMPTS),
-        wait=wait_random_exponential(multiplier=0.1, max=5),
-        reraise=True,
-    ):
-        with attempt:
-            stored = ensure_table(catalog, name, stage.schema, partitioned=partitioned, policy=policy)
-            if attempt.retry_state.attempt_number > 1 and _landed(stored, commit_id):
-                break
-            changed = changed_partitions(stored, stage)
-            if not changed:
-                return TableCommit.of(name, stored, rows=total, changed_partitions=0)
-            _commit(stored, stage, changed, commit_id)
-    now = catalog.load_table((RAW_NAMESPACE, name))
-    return TableCommit.of(name, now, rows=total, changed_partitions=len(changed))
+    replacement = _Replacement(catalog, name, stage, policy)
+    deadline = time.monotonic() + CONFLICT_SECONDS
+    unknown = 0
+    while True:
+        started = time.monotonic()
+        try:
+            return replacement.attempt()
+        except CommitFailedException:
+            if time.monotonic() > deadline:
+                raise
+        except (CommitStateUnknownException, ServerError, RequestException, OperationalError):
+            unknown += 1
+            if not replacement.sent or unknown > _UNKNOWN_OUTCOMES:
+                raise
+        took = time.monotonic() - started
+        time.sleep(random.uniform(0, _LONGEST_WAIT * took))  # noqa: S311 - it only spreads writers out
 
 
-def _landed(stored: "Table", commit_id: str) -> bool:
-    return any(one.summary and one.summary.get(_COMMIT_ID) == commit_id for one in stored.snapshots())
+class _Replacement:
+    """One replacement, tried until it is committed.
+
+    Attributes:
+        sent: Whether a commit was sent to the catalog, so that it may have been made.
+    """
+
+    def __init__(self, catalog: "Catalog", name: str, stage: Stage, policy: TablePolicy) -> None:
+        self._catalog, self._name, self._stage, self._policy = catalog, name, stage, policy
+        self._version = uuid.uuid4().hex
+        self._stored: Table | None = None
+        self._same: dict[tuple[str, frozenset[str]], bool] = {}
+        self._written: dict[str, list[DataFile]] = {}
+        self._changed: list[str] = []
+        self.sent = False
+
+    def attempt(self) -> TableCommit:
+        """Plan on the table as it is now, and commit; nothing is committed where it holds all rows already."""
+        from ol_core.tables.snapshots import swap
+
+        stage, stored = self._stage, self._table()
+        held = held_files(stored, stage.partitions)
+        if self.sent and _landed(stored, self._version):
+            return self._commit(stored, held)
+        with ThreadPoolExecutor(_PARTITIONS_AT_ONCE) as pool:
+            same = pool.map(lambda one: self._holds(stored, held, one), stage.partitions)
+            self._changed = [one for one, is_same in zip(stage.partitions, same, strict=True) if not is_same]
+            new = [one for one in self._changed if one not in self._written]
+            files = pool.map(lambda one: write_files(stored, one, stage.batches(one), self._version), new)
+            self._written.update(zip(new, files, strict=True))
+        if self._changed:
+            self.sent = True
+            swap(
+                stored,
+                removed=[task.file for one in self._changed for task in held.get(one, ())],
+                added=[file for one in self._changed for file in self._written[one]],
+                properties={VERSION_PROPERTY: self._version},
+            )
+        return self._commit(stored, held)
+
+    def _table(self) -> "Table":
+        """Return the table as it is now; files that were written for one say nothing in another of its name."""
+        if self._stored is None:
+            stage = self._stage
+            self._stored = ensure_table(
+                self._catalog, self._name, stage.schema, column=stage.column, policy=self._policy
+            )
+        else:
+            try:
+                self._stored.refresh()
+            except ValueError as error:
+                table = f"{RAW_NAMESPACE}.{self._name}"
+                raise TransientFailure(
+                    f"{table} was dropped and made anew meanwhile ({error}); run it again"
+                ) from error
+        return self._stored
+
+    def _holds(self, stored: "Table", held: Held, partition: str) -> bool:
+        tasks = held.get(partition, ())
+        if not tasks or not self._stage.rows[partition]:
+            return not tasks and not self._stage.rows[partition]
+        compared = partition, frozenset(task.file.file_path for task in tasks)
+        if compared not in self._same:
+            self._same[compared] = holds(stored, tasks, self._stage, partition)
+        return self._same[compared]
+
+    def _commit(self, stored: "Table", held: Held) -> TableCommit:
+        changed, stage = set(self._changed), self._stage
+
+        def version(partition: str) -> str:
+            if not stage.rows[partition]:
+                return NO_ROWS
+            return self._version if partition in changed else held_version(held[partition])
+
+        return TableCommit.of(
+            self._name,
+            stored,
+            rows=sum(stage.rows.values()),
+            changed_partitions=len(changed),
+            partition_versions={one: version(one) for one in stage.partitions} if stage.column else {},
+            partition_rows={one: stage.rows[one] for one in stage.partitions} if stage.column else {},
+        )
 
 
-def _commit(stored: "Table", stage: Stage, partitions: list[str], commit_id: str) -> None:
-    """Delete and append in one transaction: readers see the table before it, or after it."""
-    properties = {_COMMIT_ID: commit_id}
-    where = _where(partitions)
-    with warnings.catch_warnings(), stored.transaction() as transaction:
-        warnings.filterwarnings("ignore", "Delete operation did not match any records")
-        first = True
-        for rows in _gathered(stage, partitions):
-            if first:
-                transaction.overwrite(rows, where, snapshot_properties=properties)
-            else:
-                transaction.append(rows, snapshot_properties=properties)
-            first = False
-        if first:
-            transaction.delete(where, snapshot_properties=properties)
-
-
-def _gathered(stage: Stage, partitions: list[str]) -> Iterator["pa.Table"]:
-    """Yield all rows in as few tables as memory admits."""
-    import pyarrow as pa
-
-    some: list[pa.Table] = []
-    for rows in stage.tables(partitions):
-        some.append(rows)
-        if sum(map(len, some)) >= ROWS_AN_APPEND or sum(one.nbytes for one in some) >= BYTES_AN_APPEND:
-            yield pa.concat_tables(some)
-            some = []
-    if some:
-        yield pa.concat_tables(some)
+def _landed(stored: "Table", version: str) -> bool:
+    return any(one.summary and one.summary.get(VERSION_PROPERTY) == version for one in stored.snapshots())

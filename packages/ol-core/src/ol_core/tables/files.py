@@ -1,0 +1,253 @@
+"""The data files of a table: which of them hold a partition, what they hold, and new ones.
+
+A file is named after the version of the content that it holds, so that the version of a partition is known from the
+table's manifests alone.
+"""
+
+import re
+import uuid
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from ol_core.failures import PermanentFailure
+from ol_core.tables.commits import joint_version
+from ol_core.tables.schemas import partition_column
+from ol_core.tables.staging import WHOLE_TABLE, Stage
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyiceberg.expressions import BooleanExpression
+    from pyiceberg.io import InputFile
+    from pyiceberg.manifest import DataFile
+    from pyiceberg.partitioning import PartitionKey
+    from pyiceberg.table import FileScanTask, Table
+
+ARROW_BYTES_A_FILE = 512 << 20
+ARROW_BYTES_A_ROW_GROUP = 32 << 20
+"""What is in memory at once while a file is written."""
+
+ARROW_BYTES_SORTED = 64 << 20
+"""A partition up to this size is compared in whatever order its rows are, a larger one in the order they came in."""
+
+_NAME = re.compile(r"/([0-9a-f]{32})-[0-9a-f]{8}-\d{5}\.parquet$")
+
+Held = Mapping[str, "Sequence[FileScanTask]"]
+"""The files of each partition that has any."""
+
+
+_PRUNED = 200
+"""For more partitions than so many, PyIceberg looks at every manifest anyway, and at every name for every file."""
+
+
+def of_partitions(column: str | None, partitions: Collection[str] | None) -> "BooleanExpression":
+    """Return a filter for the files of some partitions, which the files of others may pass as well; None for all."""
+    from pyiceberg.expressions import AlwaysTrue, In
+
+    if column is None or partitions is None or len(partitions) > _PRUNED:
+        return AlwaysTrue()
+    return In(column, set(partitions))  # type: ignore[misc,call-arg]
+
+
+def held_files(stored: "Table", partitions: Collection[str] | None = None) -> Held:
+    """Find the files of some partitions, or of all, without reading one.
+
+    Raises:
+        PermanentFailure: the table was partitioned differently when a file was written, which may hold rows of others.
+    """
+    column = partition_column(stored)
+    asked = None if partitions is None else set(partitions)
+    found: dict[str, list[FileScanTask]] = defaultdict(list)
+    for task in stored.scan(row_filter=of_partitions(column, asked)).plan_files():
+        if task.file.spec_id != stored.spec().spec_id:
+            raise PermanentFailure(
+                f"{task.file.file_path} was written when {'.'.join(stored.name())} was partitioned differently; "
+                "rewrite the table's old files with its present partitions first"
+            )
+        partition = WHOLE_TABLE if column is None else task.file.partition[0]
+        if asked is None or partition in asked:
+            found[partition].append(task)
+    return {name: sorted(tasks, key=lambda task: task.file.file_path) for name, tasks in found.items()}
+
+
+def held_version(tasks: "Sequence[FileScanTask]") -> str:
+    """Return the version of what some files hold together."""
+    named = [(_NAME.search(task.file.file_path), task.file.file_path) for task in tasks]
+    return joint_version([match[1] if match else path for match, path in named])
+
+
+def holds(stored: "Table", tasks: "Sequence[FileScanTask]", stage: Stage, partition: str) -> bool:
+    """Tell whether files hold the rows of a stage's partition.
+
+    Memory is bounded: what is small is sorted and compared, what is large is compared batch by batch.
+    """
+    exact = not any(task.delete_files for task in tasks)
+    if exact and sum(task.file.record_count for task in tasks) != stage.rows[partition]:
+        return False
+    if stage.bytes[partition] <= ARROW_BYTES_SORTED:
+        held = _read(stored, tasks, stage.schema)
+        return held is not None and _sorted(held).equals(_sorted(stage.table(partition)))
+    return exact and _same_stream(_stream(stored, tasks, stage.schema), stage.batches(partition))
+
+
+def rows_of(stored: "Table", partitions: Collection[str] | None = None) -> "pa.Table":
+    """Return the rows of some partitions, or of all, at once."""
+    from pyiceberg.expressions import AlwaysTrue
+    from pyiceberg.io.pyarrow import ArrowScan
+
+    scan = ArrowScan(stored.metadata, stored.io, stored.schema(), AlwaysTrue())
+    return scan.to_table([task for tasks in held_files(stored, partitions).values() for task in tasks])
+
+
+def stored_batches(stored: "Table", tasks: "Sequence[FileScanTask]") -> Iterator["pa.RecordBatch"]:
+    """Yield the rows of files as the table's columns are now; one file is in memory at once."""
+    from pyiceberg.expressions import AlwaysTrue
+    from pyiceberg.io.pyarrow import ArrowScan
+
+    scan = ArrowScan(stored.metadata, stored.io, stored.schema(), AlwaysTrue())
+    for task in tasks:
+        yield from scan.to_record_batches([task])
+
+
+def _read(stored: "Table", tasks: "Sequence[FileScanTask]", schema: "pa.Schema") -> "pa.Table | None":
+    """Return the rows of files with the declared columns; None where others hold values, which new rows would not."""
+    import pyarrow as pa
+
+    others = {field.name for field in stored.schema().fields} - set(schema.names)
+    parts = [pa.Table.from_batches([batch]) for batch in stored_batches(stored, tasks)]
+    if any(part[name].null_count < len(part) for part in parts for name in others):
+        return None
+    return pa.concat_tables([part.select(schema.names).cast(schema) for part in parts])
+
+
+def _sorted(table: "pa.Table") -> "pa.Table":
+    import pyarrow as pa
+
+    flat = [field.name for field in table.schema if not pa.types.is_nested(field.type)]
+    if not flat:
+        return table.combine_chunks()
+    return table.sort_by([(name, "ascending") for name in flat]).combine_chunks()
+
+
+def _stream(stored: "Table", tasks: "Sequence[FileScanTask]", schema: "pa.Schema") -> Iterator["pa.RecordBatch | None"]:
+    """Yield what is in files as they are; None where their columns are others."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for task in tasks:
+        with _opened(stored.io.new_input(task.file.file_path)) as source:
+            file = pq.ParquetFile(source)
+            if file.schema_arrow.names != schema.names:
+                yield None
+                return
+            for batch in file.iter_batches():
+                yield pa.Table.from_batches([batch]).cast(schema).combine_chunks().to_batches()[0]
+
+
+def _opened(file: "InputFile") -> "pa.NativeFile":
+    return file.open(seekable=True)
+
+
+def _same_stream(held: Iterator["pa.RecordBatch | None"], new: Iterator["pa.RecordBatch"]) -> bool:
+    """Compare two streams of equally many rows."""
+    one = next(held, None)
+    for batch in new:
+        other = batch
+        while len(other):
+            if one is None:
+                return False
+            rows = min(len(one), len(other))
+            if not one.slice(0, rows).equals(other.slice(0, rows)):
+                return False
+            one, other = one.slice(rows), other.slice(rows)
+            if not len(one):
+                one = next(held, None)
+    return True
+
+
+def write_files(stored: "Table", partition: str, batches: Iterable["pa.RecordBatch"], version: str) -> "list[DataFile]":
+    """Write rows of a partition as files of the table, which no snapshot needs yet."""
+    from pyiceberg.io.pyarrow import ParquetFormatWriter, schema_to_pyarrow
+    from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
+    from pyiceberg.schema import sanitize_column_names
+    from pyiceberg.typedef import Record
+
+    schema = sanitize_column_names(stored.schema())
+    target = schema_to_pyarrow(schema, include_field_ids=True)
+    names = [field.name for field in stored.schema().fields]
+    key = _partition_key(stored, partition)
+    prefix = f"{version}-{uuid.uuid4().hex[:8]}"
+    written = []
+    projected = (_projected(batch, names, target) for batch in batches)
+    for number, groups in enumerate(_by_file(_row_groups(projected))):
+        # Without a folder for each partition: their names may be longer than a file system takes.
+        path = stored.location_provider().new_data_location(f"{prefix}-{number:05}.parquet")
+        output = stored.io.new_output(path)
+        writer = ParquetFormatWriter(output, schema, stored.properties)
+        with writer:
+            for rows in groups:
+                writer.write(rows)
+        written.append(
+            DataFile.from_args(
+                content=DataFileContent.DATA,
+                file_path=path,
+                file_format=FileFormat.PARQUET,
+                partition=key.partition if key else Record(),
+                file_size_in_bytes=len(output),
+                sort_order_id=None,
+                spec_id=stored.spec().spec_id,
+                equality_ids=None,
+                key_metadata=None,
+                **writer.result().to_serialized_dict(),
+            )
+        )
+    return written
+
+
+def _partition_key(stored: "Table", partition: str) -> "PartitionKey | None":
+    from pyiceberg.partitioning import PartitionFieldValue, PartitionKey
+
+    spec = stored.spec()
+    if spec.is_unpartitioned():
+        return None
+    return PartitionKey([PartitionFieldValue(spec.fields[0], partition)], spec, stored.schema())
+
+
+def _projected(batch: "pa.RecordBatch", names: Sequence[str], target: "pa.Schema") -> "pa.RecordBatch":
+    """Give rows the columns of the table: those that they lack hold null."""
+    import pyarrow as pa
+
+    columns = [
+        batch[name].cast(field.type) if name in batch.schema.names else pa.nulls(len(batch), field.type)
+        for name, field in zip(names, target, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=target)
+
+
+def _row_groups(batches: Iterable["pa.RecordBatch"]) -> Iterator["pa.Table"]:
+    import pyarrow as pa
+
+    some: list[pa.RecordBatch] = []
+    size = 0
+    for batch in batches:
+        some.append(batch)
+        size += batch.nbytes
+        if size >= ARROW_BYTES_A_ROW_GROUP:
+            yield pa.Table.from_batches(some)
+            some, size = [], 0
+    if some:
+        yield pa.Table.from_batches(some)
+
+
+def _by_file(groups: Iterator["pa.Table"]) -> Iterator[Iterator["pa.Table"]]:
+    """Split row groups among files of a bounded size; each part is read to its end before the next is asked for."""
+    for first in groups:
+
+        def part(first: "pa.Table" = first) -> Iterator["pa.Table"]:
+            yield first
+            size = first.nbytes
+            while size < ARROW_BYTES_A_FILE and (rows := next(groups, None)) is not None:
+                size += rows.nbytes
+                yield rows
+
+        yield part()
