@@ -110,6 +110,21 @@ def test_a_name_that_is_unknown_is_an_error_that_lists_the_known(
     assert message in done.stderr
 
 
+def test_servers_are_installed_where_they_are_missing_and_nowhere_else(workspace: Workspace) -> None:
+    """The fake records what Debian's package manager is asked."""
+    shutil.copy(workspace.root / "bin" / "uv", workspace.root / "bin" / "apt-get")
+    done = workspace.run("servers")
+    asked = workspace.asked() if (workspace.root / "log").exists() else []
+    missing = [] if shutil.which("mariadbd", path="/usr/sbin:/usr/bin") else ["mariadb-server-core"]
+    missing += (
+        [] if shutil.which("initdb") or list(Path("/usr/lib/postgresql").glob("*/bin/initdb")) else ["postgresql"]
+    )
+
+    assert done.returncode == 0
+    assert bool(asked) == (bool(missing) and os.geteuid() == 0)
+    assert all(package in asked[-1] for package in missing if asked)
+
+
 def test_nothing_is_left_behind(workspace: Workspace) -> None:
     scratch = workspace.root / "scratch"
     scratch.mkdir()

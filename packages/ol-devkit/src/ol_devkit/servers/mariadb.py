@@ -1,4 +1,4 @@
-"""MariaDB, from the Debian package `mariadb-server` or whatever brings `mariadbd`."""
+"""MariaDB, from the Debian packages of its server and its client, or whatever brings `mariadbd`."""
 
 import os
 import pwd
@@ -52,10 +52,7 @@ class MariaDbServer(Restartable):
         Raises:
             subprocess.CalledProcessError: a statement failed; `stderr` says why.
         """
-        place = [f"--socket={self._socket}", "--user=root", f"--database={database}"]
-        command = [mariadb_command("mariadb"), "--no-defaults", "--batch", "--skip-column-names", *place]
-        done = subprocess.run(command, input=sql, capture_output=True, text=True, check=True)  # noqa: S603
-        return done.stdout.strip()
+        return self._run(sql, f"--database={database}", check=True).stdout.strip()
 
     def create_database(self) -> str:
         """Create an empty database; return its name."""
@@ -64,8 +61,12 @@ class MariaDbServer(Restartable):
         return name
 
     def _answers(self) -> bool:
-        command = [mariadb_command("mariadb-admin"), "--no-defaults", f"--socket={self._socket}", "--user=root", "ping"]
-        return subprocess.run(command, capture_output=True, check=False).returncode == 0  # noqa: S603 - our own server
+        return self._run("SELECT 1", check=False).returncode == 0
+
+    def _run(self, sql: str, *options: str, check: bool) -> "subprocess.CompletedProcess[str]":
+        place = [f"--socket={self._socket}", "--user=root", *options]
+        command = [mariadb_command("mariadb"), "--no-defaults", "--batch", "--skip-column-names", *place]
+        return subprocess.run(command, input=sql, capture_output=True, text=True, check=check)  # noqa: S603
 
     @staticmethod
     def _make(place: list[str]) -> None:
