@@ -1,0 +1,43 @@
+"""Every scenario, at a size that everyday tests can bear; benchmarks play them whole."""
+
+import os
+
+import pytest
+from ol_devkit.simulator import SCENARIOS, SUBJECTS, Scenario, Verdict, bars, play
+from ol_devkit.simulator.acts import fail, heal, kill_daemon, kill_run, publish, skip, slow, together
+
+PARTITIONS = int(os.environ.get("OL_SIMULATED_PARTITIONS", "40"))
+HARDSHIP = Scenario(
+    "hardship",
+    "Nothing is held; a course fails for good, a worker dies, a cursor is lost, and an hour later three courses moved.",
+    66,
+    lambda names: {
+        1: together(slow(export_seconds=90), fail(names[:1], "permanent")),
+        2: together(kill_run(after_calls=4), kill_daemon("cursor lost")),
+        14: together(skip(46), publish(dict.fromkeys(names[:3], "2")), heal(names[:1]), slow()),
+    },
+    lambda simulation, names: [
+        bars.attempts(simulation, 1),
+        bars.exactly("all are made once, and three once more", bars.materialized(simulation), len(names) + 2),
+        bars.converged(simulation),
+    ],
+    partitions=8,
+    is_seeded=False,
+)
+
+
+def failures(verdict: Verdict) -> list[str]:
+    return [f"{one.bar}: {one.measured}" for one in verdict.findings if not one.holds]
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+def test_the_policy_holds(scenario: Scenario) -> None:
+    ticks = 250 if scenario.name == "fails-for-good" else None  # nothing is tried after the first hours
+    assert failures(play(scenario, SUBJECTS["generic"], partitions=PARTITIONS, ticks=ticks)) == []
+
+
+@pytest.mark.parametrize("location", ["canvas", "openedx"])
+def test_code_locations_hold(location: str) -> None:
+    verdict = play(HARDSHIP, SUBJECTS[location])
+    assert failures(verdict) == []
+    assert verdict.figures["runs_by_end"]["killed"] == 1
