@@ -5,6 +5,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 import pytest
+from ol_core.tables import RawTableIOManager
 from ol_lakehouse.raw_views import Plugin, RawViewsError, read_catalog
 from pyiceberg.catalog.sql import SqlCatalog
 
@@ -47,6 +48,22 @@ def test_views_follow_the_current_snapshot_of_each_table(tmp_path: Path) -> None
             assert rows == [("course-v1:A+B+C", value) for value in values]
             views = connection.execute("select view_name from duckdb_views() where not internal").fetchall()
             assert views == [("one",)]
+
+
+def test_columns_that_evolved_are_read_across_old_and_new_files(tmp_path: Path) -> None:
+    folder = tmp_path / "tables"
+    tables = RawTableIOManager(kind="sql", uri=f"sqlite:///{folder}/catalog.db", warehouse=str(folder), writable=True)
+    for course, n, kind, title in (("a", 1, pa.int32(), "name"), ("b", 2**40, pa.int64(), "title")):
+        schema = pa.schema([("course_id", pa.string()), ("n", kind), (title, pa.string())])
+        row = pa.Table.from_pylist([{"course_id": course, "n": n, title: course.upper()}], schema=schema)
+        tables.replace_partitions("one", schema, [course], [row])
+
+    with connect(tmp_path / "w.duckdb") as connection:
+        plugin(folder / "catalog.db").configure_connection(connection)
+        query = "select course_id, n, name, title from ol_warehouse_raw_data.one order by 1"
+        found = connection.execute(query).fetchall()
+
+    assert found == [("a", 1, "A", None), ("b", 2**40, None, "B")]
 
 
 def test_a_view_of_a_table_that_is_gone_goes(tmp_path: Path) -> None:

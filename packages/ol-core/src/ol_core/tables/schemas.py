@@ -41,17 +41,18 @@ def ensure_table(
     """
     from pyiceberg.exceptions import NoSuchTableError
 
+    declared = _declared(name, schema)
     try:
         stored = catalog.load_table((RAW_NAMESPACE, name))
     except NoSuchTableError:
-        stored = _create(catalog, name, schema, column=column, policy=policy)
+        stored = _create(catalog, name, declared, column=column, policy=policy)
     held = partition_column(stored)
     if held != column:
         raise PermanentFailure(
             f"{name} is partitioned by {held or 'nothing'} but declared with {column or 'nothing'}; give the table "
             f"another name, or drop {RAW_NAMESPACE}.{name} and materialize it anew"
         )
-    _widen(name, stored, schema)
+    _widen(name, stored, schema, declared)
     if any(stored.properties.get(key) != value for key, value in policy.properties.items()):
         with stored.transaction() as transaction:
             transaction.set_properties(policy.properties)
@@ -67,13 +68,13 @@ def partition_column(stored: "Table") -> str | None:
     return ", ".join(names).removeprefix("identity(").removesuffix(")")
 
 
-def _create(catalog: "Catalog", name: str, schema: "pa.Schema", *, column: str | None, policy: TablePolicy) -> "Table":
+def _create(catalog: "Catalog", name: str, declared: "Schema", *, column: str | None, policy: TablePolicy) -> "Table":
     from pyiceberg.exceptions import NamespaceAlreadyExistsError, TableAlreadyExistsError
     from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC, PartitionField, PartitionSpec
     from pyiceberg.transforms import IdentityTransform
     from sqlalchemy.exc import IntegrityError
 
-    declared, spec = iceberg_schema(schema), UNPARTITIONED_PARTITION_SPEC
+    spec = UNPARTITIONED_PARTITION_SPEC
     if column is not None:
         source = declared.find_field(column).field_id
         spec = PartitionSpec(PartitionField(source, 1000, IdentityTransform(), column))
@@ -84,10 +85,9 @@ def _create(catalog: "Catalog", name: str, schema: "pa.Schema", *, column: str |
     return catalog.load_table((RAW_NAMESPACE, name))
 
 
-def _widen(name: str, stored: "Table", schema: "pa.Schema") -> None:
+def _widen(name: str, stored: "Table", schema: "pa.Schema", declared: "Schema") -> None:
     import pyarrow as pa
 
-    declared = iceberg_schema(schema)
     held = stored.schema()
     _refuse(name, held, declared)
     dropped = [
@@ -160,13 +160,17 @@ def _widens(one: "IcebergType", other: "IcebergType") -> bool:
     return False
 
 
-def iceberg_schema(schema: "pa.Schema") -> "Schema":
+def _declared(name: str, schema: "pa.Schema") -> "Schema":
     """Return declared columns as Iceberg types; their ids say nothing about any table's."""
-    from pyiceberg.io.pyarrow import pyarrow_to_schema
+    from pyiceberg.io.pyarrow import UnsupportedPyArrowTypeException, pyarrow_to_schema
     from pyiceberg.table.name_mapping import NameMapping
 
     numbers = count(1)
-    return pyarrow_to_schema(schema, NameMapping([_mapped(field.name, field.type, numbers) for field in schema]))
+    mapping = NameMapping([_mapped(field.name, field.type, numbers) for field in schema])
+    try:
+        return pyarrow_to_schema(schema, mapping)
+    except (UnsupportedPyArrowTypeException, TypeError, ValueError) as error:
+        raise PermanentFailure(f"{name}: {error}; declare a type that Iceberg has") from error
 
 
 def _mapped(name: str, kind: "pa.DataType", numbers: Iterator[int]) -> "MappedField":

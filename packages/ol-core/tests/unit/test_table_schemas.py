@@ -1,0 +1,164 @@
+"""What may change in the declaration of a table, and what is refused."""
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from ol_core.environment import RAW_NAMESPACE
+from ol_core.failures import PermanentFailure
+from ol_core.tables import RawTableIOManager
+
+KEY = pa.field("course_id", pa.string(), nullable=False)
+
+
+@pytest.fixture
+def tables(tmp_path: Path) -> RawTableIOManager:
+    root = tmp_path / "tables"
+    return RawTableIOManager(kind="sql", uri=f"sqlite:///{root}/catalog.db", warehouse=str(root), writable=True)
+
+
+def write(tables: RawTableIOManager, course: str, kinds: dict[str, Any], **values: Any) -> bool:
+    """Replace a course by one row of a declaration; say whether the table was changed."""
+    schema = pa.schema([KEY, *[one if isinstance(one, pa.Field) else (name, one) for name, one in kinds.items()]])
+    row = pa.Table.from_pylist([{"course_id": course, **values}], schema=schema)
+    return not tables.replace_partitions("t", schema, [course], [row]).unchanged
+
+
+def read(tables: RawTableIOManager) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = tables.read("t").sort_by("course_id").to_pylist()
+    return rows
+
+
+def columns(tables: RawTableIOManager) -> dict[str, str]:
+    with tables._catalog("t") as catalog:
+        fields = catalog.load_table((RAW_NAMESPACE, "t")).schema().fields
+    return {field.name: f"{'required' if field.required else 'optional'} {field.field_type}" for field in fields}
+
+
+def test_an_added_column_is_null_in_older_rows(tables: RawTableIOManager) -> None:
+    write(tables, "a", {"n": pa.int64()}, n=1)
+
+    write(tables, "b", {"n": pa.int64(), "title": pa.field("title", pa.string(), nullable=False)}, n=2, title="B")
+
+    assert read(tables) == [
+        {"course_id": "a", "n": 1, "title": None},
+        {"course_id": "b", "n": 2, "title": "B"},
+    ]
+    assert columns(tables) == {"course_id": "required string", "n": "optional long", "title": "optional string"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "small", "large"),
+    [
+        (pa.int32(), pa.int64(), 1, 2**40),
+        (pa.float32(), pa.float64(), 0.5, 1e300),
+        (pa.decimal128(9, 2), pa.decimal128(18, 2), Decimal("1.25"), Decimal("1234567890.25")),
+    ],
+    ids=str,
+)
+def test_types_widen_and_a_narrower_declaration_is_written_as_the_wider(
+    tables: RawTableIOManager, old: pa.DataType, new: pa.DataType, *, small: Any, large: Any
+) -> None:
+    write(tables, "a", {"n": old}, n=small)
+    write(tables, "b", {"n": new}, n=large)
+
+    assert not write(tables, "a", {"n": old}, n=small)
+    assert write(tables, "c", {"n": old}, n=small)
+    assert [row["n"] for row in read(tables)] == [small, large, small]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (pa.int64(), pa.string(), r"t\.n is long in the table but declared as string"),
+        (pa.int64(), pa.float64(), r"t\.n is long in the table but declared as double"),
+        (pa.string(), pa.binary(), r"t\.n is string in the table but declared as binary"),
+        (pa.decimal128(9, 2), pa.decimal128(18, 4), r"t\.n is decimal\(9, 2\) in the table but declared as decimal"),
+        (pa.timestamp("us"), pa.timestamp("us", tz="UTC"), r"t\.n is timestamp in the .* declared as timestamptz"),
+        (pa.list_(pa.int64()), pa.list_(pa.string()), r"t\.n\.element is long in the table but declared as string"),
+        (pa.string(), pa.list_(pa.string()), r"t\.n is string in the table but declared as list<string>"),
+        (pa.struct({"x": pa.int64()}), pa.struct({"x": pa.bool_()}), r"t\.n\.x is long .* declared as boolean"),
+    ],
+    ids=str,
+)
+def test_any_other_change_of_a_type_shows_both_and_loses_nothing(
+    tables: RawTableIOManager, old: pa.DataType, new: pa.DataType, said: str
+) -> None:
+    write(tables, "a", {"n": old})
+    before = tables.snapshots()
+
+    with pytest.raises(PermanentFailure, match=f"{said}.*, which Iceberg cannot promote it to; give the new column"):
+        write(tables, "a", {"n": new})
+
+    assert tables.snapshots() == before
+
+
+def test_a_column_that_is_no_longer_declared_is_kept(tables: RawTableIOManager) -> None:
+    write(tables, "a", {"n": pa.int64(), "must": pa.field("must", pa.string(), nullable=False)}, n=1, must="x")
+
+    write(tables, "b", {"n": pa.int64()}, n=2)
+
+    assert read(tables) == [{"course_id": "a", "n": 1, "must": "x"}, {"course_id": "b", "n": 2, "must": None}]
+    assert write(tables, "a", {"n": pa.int64()}, n=1)
+    assert not write(tables, "a", {"n": pa.int64()}, n=1)
+    assert columns(tables)["must"] == "optional string"
+
+
+def test_a_renamed_column_is_a_new_one_beside_the_old(tables: RawTableIOManager) -> None:
+    write(tables, "a", {"name": pa.string()}, name="A")
+
+    write(tables, "b", {"title": pa.string()}, title="B")
+
+    assert read(tables) == [
+        {"course_id": "a", "name": "A", "title": None},
+        {"course_id": "b", "name": None, "title": "B"},
+    ]
+
+
+def test_columns_become_nullable_but_never_required(tables: RawTableIOManager) -> None:
+    write(tables, "a", {"n": pa.field("n", pa.int64(), nullable=False)}, n=1)
+
+    write(tables, "b", {"n": pa.int64()}, n=None)
+    write(tables, "c", {"n": pa.field("n", pa.int64(), nullable=False)}, n=3)
+
+    assert [row["n"] for row in read(tables)] == [1, None, 3]
+    assert columns(tables)["n"] == "optional long"
+
+
+def test_nested_fields_are_added_widened_and_kept(tables: RawTableIOManager) -> None:
+    old = pa.struct([("x", pa.int32()), ("gone", pa.string())])
+    new = pa.struct([("x", pa.int64()), ("added", pa.list_(pa.struct([("y", pa.string())])))])
+    write(tables, "a", {"n": old, "m": pa.map_(pa.string(), old)}, n={"x": 1, "gone": "g"}, m=[("k", {"x": 2})])
+
+    value = {"x": 2**40, "added": [{"y": "z"}]}
+    write(tables, "b", {"n": new, "m": pa.map_(pa.string(), new)}, n=value, m=[("k", value)])
+
+    first, second = read(tables)
+    assert first["n"] == {"x": 1, "gone": "g", "added": None}
+    assert second["n"] == {"x": 2**40, "gone": None, "added": [{"y": "z"}]}
+    assert second["m"] == [("k", {"x": 2**40, "gone": None, "added": [{"y": "z"}]})]
+    assert not write(tables, "b", {"n": new, "m": pa.map_(pa.string(), new)}, n=value, m=[("k", value)])
+
+
+def test_names_that_sql_cannot_tell_apart_are_refused(tables: RawTableIOManager) -> None:
+    write(tables, "a", {"title": pa.string()})
+
+    with pytest.raises(PermanentFailure, match="the columns title and Title, which SQL cannot tell apart"):
+        write(tables, "a", {"Title": pa.string()})
+
+
+def test_a_type_that_iceberg_lacks_is_refused(tables: RawTableIOManager) -> None:
+    with pytest.raises(PermanentFailure, match=r"t: Column 'n' has an unsupported type: duration\[s\]; declare"):
+        write(tables, "a", {"n": pa.duration("s")})
+
+
+def test_descriptions_follow_the_declaration(tables: RawTableIOManager) -> None:
+    write(tables, "a", {"n": pa.int64()}, n=1)
+    schema = pa.schema([KEY, pa.field("n", pa.int64(), metadata={"doc": "How many."})])
+
+    tables.ensure("t", schema)
+    commit = tables.replace_partitions("t", schema, [], [])
+
+    assert commit.columns == (("course_id", "string", None), ("n", "long", "How many."))
