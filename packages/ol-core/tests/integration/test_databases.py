@@ -19,10 +19,10 @@ from ol_core.failures import PermanentFailure, TransientFailure, UpstreamMissing
 from ol_core.secrets import LocalSecrets
 from ol_core.tables import RawTableIOManager
 from ol_devkit.servers.certificates import certificates
-from ol_devkit.servers.mariadb import mariadb
+from ol_devkit.servers.mariadb import MariaDbServer, mariadb
 from ol_devkit.servers.postgres import PostgresServer, postgres
 from ol_devkit.servers.process import free_ports
-from served_database import CANARY, ServedDatabase
+from served_database import CANARY, ServedDatabase, mariadb_database, postgres_database
 
 
 def told(error: BaseException) -> str:
@@ -148,6 +148,34 @@ def test_a_connection_killed_in_the_middle_of_a_stream_is_transient(served: Serv
         for _ in reader:
             pass
     assert resource.stream("SELECT 1 AS a").read_all().num_rows == 1
+
+
+def test_a_reader_may_take_its_time(mariadb_server: MariaDbServer, tmp_path: Path) -> None:
+    """MariaDB gives up a client that reads nothing for a minute, and here for a second, unless it is told otherwise."""
+    database = mariadb_database(mariadb_server, tmp_path)
+    before = mariadb_server.execute("SELECT @@GLOBAL.net_write_timeout")
+    mariadb_server.execute("SET GLOBAL net_write_timeout = 1")
+    reader = database.resource().stream(database.numbers(500_000))
+    next(reader)
+    time.sleep(4)
+
+    assert reader.read_all().num_rows == 490_000
+    mariadb_server.execute(f"SET GLOBAL net_write_timeout = {before}")
+    database.close()
+
+
+def test_a_reader_that_the_server_loses_patience_with_is_told_so(
+    postgres_server: PostgresServer, tmp_path: Path
+) -> None:
+    database = postgres_database(postgres_server, tmp_path)
+    database.execute(f"ALTER DATABASE {database.name} SET idle_in_transaction_session_timeout = 300")
+    reader = database.resource().stream(database.numbers(1_000), batch_rows=10)
+    next(reader)
+    time.sleep(1)
+
+    with pytest.raises(TransientFailure, match="idle-in-transaction timeout"):
+        reader.read_all()
+    database.close()
 
 
 def test_a_server_that_was_restarted_is_connected_to_anew(served: ServedDatabase) -> None:

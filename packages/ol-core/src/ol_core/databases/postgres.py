@@ -88,6 +88,7 @@ class PostgresDriver(Driver):
             autocommit=True,
         )
         settings = {
+            "cursor_tuple_fraction": "1",  # plans are made for all rows, not for the first ones
             "statement_timeout": f"{target.statement_timeout_seconds * 1000:.0f}",
             "default_transaction_read_only": "on" if target.read_only else "off",
             "timezone": "UTC",
@@ -95,8 +96,8 @@ class PostgresDriver(Driver):
             "intervalstyle": "postgres",
             "extra_float_digits": "3",
         }
-        for name, value in settings.items():
-            connection.execute("SELECT set_config(%s, %s, false)", [name, value])
+        asked = ", ".join(["set_config(%s, %s, false)"] * len(settings))
+        connection.execute(f"SELECT {asked}".encode(), [word for setting in settings.items() for word in setting])
         connection.autocommit = False
         load_the_rest_as_text(connection)
         return connection

@@ -1,7 +1,5 @@
 """MariaDB, from the Debian packages of its server and its client, or whatever brings `mariadbd`."""
 
-import os
-import pwd
 import secrets
 import signal
 import subprocess
@@ -12,8 +10,10 @@ from pathlib import Path
 
 from ol_devkit.servers.certificates import certificates
 from ol_devkit.servers.process import Restartable, ServerUnavailable, find_command, free_ports, running
+from ol_devkit.servers.unprivileged import hand_over, unprivileged
 
 _PACKAGE = "the Debian package mariadb-server"
+_ACCOUNT = "mysql"
 _FOLDERS = (Path("/usr/sbin"), Path("/usr/local/sbin"))
 
 
@@ -34,9 +34,16 @@ class MariaDbServer(Restartable):
         made = certificates(folder, "localhost") if tls else None
         self.ca_file = made.ca_file if made else None
         self._socket = folder / "socket"
-        place = ["--no-defaults", f"--datadir={folder / 'data'}", f"--user={pwd.getpwuid(os.geteuid()).pw_name}"]
+        hand_over(folder, _ACCOUNT)
+        place = ["--no-defaults", f"--datadir={folder / 'data'}"]
         self._make(place)
-        command = [mariadb_command("mariadbd"), *place, f"--bind-address={self.host}", f"--port={self.port}"]
+        command = [
+            *unprivileged(_ACCOUNT),
+            mariadb_command("mariadbd"),
+            *place,
+            f"--bind-address={self.host}",
+            f"--port={self.port}",
+        ]
         command += [f"--socket={self._socket}", "--skip-name-resolve", "--innodb-flush-log-at-trx-commit=0"]
         if made:
             command += [f"--ssl-cert={made.certificate_file}", f"--ssl-key={made.key_file}", f"--ssl-ca={made.ca_file}"]
@@ -71,7 +78,7 @@ class MariaDbServer(Restartable):
     @staticmethod
     def _make(place: list[str]) -> None:
         options = ["--auth-root-authentication-method=normal", "--skip-test-db"]
-        command = [mariadb_command("mariadb-install-db"), *place, *options]
+        command = [*unprivileged(_ACCOUNT), mariadb_command("mariadb-install-db"), *place, *options]
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own server
         if done.returncode:
             raise ServerUnavailable(f"mariadb-install-db failed:\n{done.stdout}{done.stderr}")

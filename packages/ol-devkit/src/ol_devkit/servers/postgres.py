@@ -1,9 +1,7 @@
 """PostgreSQL, from the Debian package `postgresql` or whatever brings `initdb`."""
 
 import os
-import pwd
 import secrets
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -14,6 +12,7 @@ from pathlib import Path
 
 from ol_devkit.servers.certificates import certificates
 from ol_devkit.servers.process import Restartable, ServerUnavailable, find_command, free_ports, running
+from ol_devkit.servers.unprivileged import hand_over, unprivileged
 
 _PACKAGE = "the Debian package postgresql"
 _ACCOUNT = "postgres"
@@ -57,7 +56,7 @@ class PostgresServer(Restartable):
         self._make(folder)
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         command = [
-            *_unprivileged(),
+            *unprivileged(_ACCOUNT),
             postgres_command("postgres"),
             "-D",
             str(folder / "data"),
@@ -96,11 +95,9 @@ class PostgresServer(Restartable):
         """Make its files, owned by who may run it."""
         secret = folder / "password"
         secret.write_text(self.password)
-        if owner := _owner():
-            for path in (folder, *folder.iterdir()):
-                shutil.chown(path, owner)
+        hand_over(folder, _ACCOUNT)
         command = [
-            *_unprivileged(),
+            *unprivileged(_ACCOUNT),
             postgres_command("initdb"),
             "-D",
             str(folder / "data"),
@@ -135,18 +132,3 @@ def postgres_command(name: str) -> str:
     """
     versions = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name), reverse=True)
     return find_command(name, package=_PACKAGE, elsewhere=versions)
-
-
-def _owner() -> str:
-    """Return who runs the server: it refuses root; empty where that is who runs this."""
-    if os.geteuid():
-        return ""
-    return _ACCOUNT if any(entry.pw_name == _ACCOUNT for entry in pwd.getpwall()) else "nobody"
-
-
-def _unprivileged() -> list[str]:
-    owner = _owner()
-    if not owner:
-        return []
-    setpriv = find_command("setpriv", package="the Debian package util-linux")
-    return [setpriv, f"--reuid={owner}", f"--regid={pwd.getpwnam(owner).pw_gid}", "--clear-groups"]
