@@ -21,17 +21,23 @@ from pathlib import Path, PurePosixPath
 DBT_READERS = frozenset({"ol-lakehouse", "ol-devkit"})
 
 
+Requirement = tuple[str, str]
+"""A package and an extra of it; "" for the package itself."""
+
+
 @dataclass(frozen=True, slots=True)
 class Member:
     """A package of the workspace.
 
     Attributes:
         pythons: Python versions it supports, such as `3.11`.
-        requires: Names of the packages it requires to run or to be tested, extras included.
+        requires: What its tests need: all that it declares, extras and groups included.
+        brings: What comes with it to whoever requires it, by the extra that is asked for; "" for what always comes.
     """
 
     pythons: tuple[str, ...]
-    requires: frozenset[str]
+    requires: frozenset[Requirement]
+    brings: Mapping[str, frozenset[Requirement]]
 
 
 def read_members(root: Path) -> dict[str, Member]:
@@ -49,18 +55,24 @@ def _read_member(path: Path) -> Member:
     supported = re.fullmatch(r">=3\.(\d+),\s*<3\.(\d+)", project["requires-python"])
     if supported is None:
         raise ValueError(f"{path}: requires-python is {project['requires-python']!r}; write it as >=3.A,<3.B")
-    groups = [
-        project.get("dependencies", []),
-        *project.get("optional-dependencies", {}).values(),
-        *table.get("dependency-groups", {}).values(),
-    ]
-    names = (
-        re.match(r"[\w.-]+", requirement) for group in groups for requirement in group if isinstance(requirement, str)
-    )
+    extras = project.get("optional-dependencies", {})
+    brings = {"": project.get("dependencies", []), **extras}
+    groups = table.get("dependency-groups", {}).values()
+    declared = [one for group in (*brings.values(), *groups) for one in group if isinstance(one, str)]
     return Member(
         pythons=tuple(f"3.{minor}" for minor in range(int(supported[1]), int(supported[2]))),
-        requires=frozenset(re.sub(r"[-_.]+", "-", name[0]).lower() for name in names if name),
+        requires=_parsed(declared),
+        brings={extra: _parsed(group) for extra, group in brings.items()},
     )
+
+
+def _parsed(requirements: Iterable[str]) -> frozenset[Requirement]:
+    found: set[Requirement] = set()
+    for requirement in requirements:
+        if parts := re.match(r"([\w.-]+)\s*(?:\[([^\]]*)\])?", requirement):
+            name = re.sub(r"[-_.]+", "-", parts[1]).lower()
+            found |= {(name, extra.strip()) for extra in ("", *(parts[2] or "").split(","))}
+    return frozenset(found)
 
 
 def changed_files(root: Path, base: str) -> list[PurePosixPath] | None:
@@ -91,9 +103,20 @@ def affected(files: Iterable[PurePosixPath], members: Mapping[str, Member]) -> s
 
 
 def with_dependents(changed: set[str], members: Mapping[str, Member]) -> set[str]:
-    """Return packages together with those that require them, directly or not."""
-    more = changed | {name for name, member in members.items() if member.requires & changed}
-    return more if more == changed else with_dependents(more, members)
+    """Return packages together with those whose tests need them, directly or not."""
+    return changed | {name for name, member in members.items() if changed & _needed(member.requires, members)}
+
+
+def _needed(requires: frozenset[Requirement], members: Mapping[str, Member]) -> set[str]:
+    """Return the names of all that comes with what is required."""
+    known: set[Requirement] = set()
+    todo = set(requires)
+    while todo:
+        name, extra = one = todo.pop()
+        known.add(one)
+        if name in members:
+            todo |= members[name].brings.get(extra, frozenset()) - known
+    return {name for name, _ in known}
 
 
 def is_document(file: PurePosixPath) -> bool:
