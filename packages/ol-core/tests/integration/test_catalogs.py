@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from ol_core.environment import RAW_NAMESPACE
+from ol_core.environment import RAW_NAMESPACE, GlueCatalog, development
 from ol_core.failures import PermanentFailure, TransientFailure
 from ol_core.secrets import LocalSecrets
 from ol_core.tables import RawTableIOManager, TablePolicy
@@ -303,6 +303,78 @@ def test_manifests_are_merged_before_they_are_many(
     assert held(tables, name) == {"c0": [9], "c1": [10], "c2": [11]}
 
 
+STREAMED = """
+import resource, signal, sys
+import pyarrow as pa, pyarrow.compute as pc
+from ol_core.tables import RawTableIOManager
+
+folder, batches = sys.argv[1], int(sys.argv[2])
+tables = RawTableIOManager(kind="sql", uri=f"sqlite:///{folder}/catalog.db", warehouse=folder, writable=True)
+schema = pa.schema([pa.field("course_id", pa.string(), nullable=False), ("text", pa.string())])
+filling = pa.scalar("some text that compresses well " * 33)
+
+def rows(count, said):
+    for number in range(count):
+        numbers = pa.array(range(number * 4000, number * 4000 + 4000)).cast(pa.string())
+        text = pc.binary_join_element_wise(numbers, filling, said)
+        course = "a" if number < count / 2 else "b"
+        yield pa.RecordBatch.from_arrays([pa.array([course] * 4000), text], schema=schema)
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+
+for table in ("partitioned", "whole"):
+    for count, said in ((2, "x"), (batches, "y"), (batches, "y")):
+        if table == "whole":
+            commit = tables.replace(table, pa.RecordBatchReader.from_batches(schema, rows(count, said)))
+        else:
+            commit = tables.replace_partitions(table, schema, ["a", "b"], rows(count, said))
+        before = peak() if count == 2 and table == "partitioned" else before
+        print(table, commit.total_rows, commit.unchanged, peak() - before)
+"""
+
+
+def test_memory_does_not_grow_with_the_rows_that_stream_through(tmp_path: Path) -> None:
+    batches = 60  # of 4 MB: 240 MB a table
+    command = [sys.executable, "-c", STREAMED, str(tmp_path / "tables"), str(batches)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert [line[:3] for line in lines] == [
+        [table, rows, unchanged]
+        for table in ("partitioned", "whole")
+        for rows, unchanged in (("8000", "False"), ("240000", "False"), ("240000", "True"))
+    ]
+    assert max(int(line[3]) for line in lines) < 160, done.stdout
+
+
+FULL = """
+import resource, signal, sys
+import pyarrow as pa
+from ol_core.tables import RawTableIOManager
+
+folder = sys.argv[1]
+tables = RawTableIOManager(kind="sql", uri=f"sqlite:///{folder}/catalog.db", warehouse=folder, writable=True)
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
+tables.replace("t", pa.table({"n": list(range(200_000))}))
+"""
+
+
+def test_a_full_disk_leaves_the_table_as_it_was(tmp_path: Path) -> None:
+    root = tmp_path / "tables"
+    tables = RawTableIOManager(kind="sql", uri=f"sqlite:///{root}/catalog.db", warehouse=str(root), writable=True)
+    before = tables.replace("t", pa.table({"n": [1, 2]}))
+
+    command = [sys.executable, "-c", FULL, str(root), "5000"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 1
+    assert "TransientFailure: t: cannot keep rows in " in done.stderr.splitlines()[-1]
+    assert tables.read("t")["n"].to_pylist() == [1, 2]
+    assert tables.snapshots() == {"t": before.version}
+
+
 @pytest.fixture
 def server(seaweedfs_server: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> SeaweedFS:
     for variable, value in seaweedfs_server.aws_variables.items():
@@ -370,6 +442,27 @@ def test_a_catalog_that_refuses_or_is_away_says_so(server: SeaweedFS, tmp_path: 
     away = rest(server, f"http://127.0.0.1:{free_ports(1)[0]}", tmp_path)
     with pytest.raises(TransientFailure, match="what it held is as it was"):
         away.ensure(name, SCHEMA)
+
+
+def test_glue_is_given_what_the_environment_states(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pyiceberg.catalog import glue
+
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "of the process")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "of the process")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-west-2")
+    environment = development(data_dir=Path("unused"), campus_url="http://127.0.0.1")
+    stated = GlueCatalog(kind="glue", region="eu-central-1", warehouse="s3://lake/raw", writable=True)
+    tables = RawTableIOManager.of(environment.model_copy(update={"tables": stated}))
+
+    with tables._catalog("nothing yet") as catalog:
+        assert isinstance(catalog, glue.GlueCatalog)
+        assert catalog.glue.meta.region_name == "eu-central-1"
+        assert dict(catalog.properties) == {
+            "type": "glue",
+            "warehouse": "s3://lake/raw",
+            "glue.region": "eu-central-1",
+            "s3.region": "eu-central-1",
+        }
 
 
 def test_glue_is_configured_and_asks_nothing_before_its_first_use(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,6 +50,11 @@ def _loaded(properties: Mapping[str, str]) -> "Catalog":
         return load_catalog("ol", **properties)
 
 
+def is_transient(error: Exception) -> bool:
+    """Tell whether an error says only that the catalog or the store failed, so that a commit may have been made."""
+    return isinstance(_failure(error, ""), TransientFailure)
+
+
 def _failure(error: Exception, what: str) -> OlError | None:
     """Say what an error means; None for what no catalog and no store raises."""
     from pyiceberg import exceptions

@@ -27,8 +27,10 @@ ARROW_BYTES_A_FILE = 512 << 20
 ARROW_BYTES_A_ROW_GROUP = 32 << 20
 """What is in memory at once while a file is written."""
 
-ARROW_BYTES_SORTED = 64 << 20
+ARROW_BYTES_SORTED = 16 << 20
 """A partition up to this size is compared in whatever order its rows are, a larger one in the order they came in."""
+
+_STREAMED_BYTES = 4 << 20
 
 _NAME = re.compile(r"/([0-9a-f]{32})-[0-9a-f]{8}-\d{5}\.parquet$")
 
@@ -87,7 +89,8 @@ def holds(stored: "Table", tasks: "Sequence[FileScanTask]", stage: Stage, partit
     if stage.bytes[partition] <= ARROW_BYTES_SORTED:
         held = _read(stored, tasks, stage.schema)
         return held is not None and _sorted(held).equals(_sorted(stage.table(partition)))
-    return exact and _same_stream(_stream(stored, tasks, stage.schema), stage.batches(partition))
+    rows = max(1, _STREAMED_BYTES * stage.rows[partition] // stage.bytes[partition])
+    return exact and _same_stream(_stream(stored, tasks, stage.schema, rows), stage.batches(partition))
 
 
 def rows_of(stored: "Table", partitions: Collection[str] | None = None) -> "pa.Table":
@@ -129,8 +132,10 @@ def _sorted(table: "pa.Table") -> "pa.Table":
     return table.sort_by([(name, "ascending") for name in flat]).combine_chunks()
 
 
-def _stream(stored: "Table", tasks: "Sequence[FileScanTask]", schema: "pa.Schema") -> Iterator["pa.RecordBatch | None"]:
-    """Yield what is in files as they are; None where their columns are others."""
+def _stream(
+    stored: "Table", tasks: "Sequence[FileScanTask]", schema: "pa.Schema", rows: int
+) -> Iterator["pa.RecordBatch | None"]:
+    """Yield what is in files as they are, so many rows at once; None where their columns are others."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -140,7 +145,7 @@ def _stream(stored: "Table", tasks: "Sequence[FileScanTask]", schema: "pa.Schema
             if file.schema_arrow.names != schema.names:
                 yield None
                 return
-            for batch in file.iter_batches():
+            for batch in file.iter_batches(batch_size=rows):
                 yield pa.Table.from_batches([batch]).cast(schema).combine_chunks().to_batches()[0]
 
 

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
-from ol_core.failures import PermanentFailure
+from ol_core.failures import PermanentFailure, TransientFailure
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -63,6 +63,7 @@ def staged(name: str, stage: Stage, batches: Iterable["pa.Table | pa.RecordBatch
 
     Raises:
         PermanentFailure: a batch does not have the declared columns, or holds rows of another partition.
+        TransientFailure: the disk is full.
     """
     import pyarrow as pa
 
@@ -71,11 +72,12 @@ def staged(name: str, stage: Stage, batches: Iterable["pa.Table | pa.RecordBatch
         found = schema.field(column).type if column in schema.names else "missing"
         raise PermanentFailure(f"{name}: the partition column {column} must be declared as string; it is {found}")
     with tempfile.TemporaryDirectory(prefix="ol-rows-") as folder:
-        with _Spool(name, stage, Path(folder)) as spool:
-            for batch in batches:
-                table = pa.Table.from_batches([batch]) if isinstance(batch, pa.RecordBatch) else batch
-                if len(table):
-                    spool.add(_declared(name, table, schema))
+        spool = _Spool(name, stage, Path(folder))
+        for batch in batches:
+            table = pa.Table.from_batches([batch]) if isinstance(batch, pa.RecordBatch) else batch
+            if len(table):
+                spool.add(_declared(name, table, schema))
+        spool.close()
         yield stage
 
 
@@ -88,12 +90,20 @@ class _Spool:
         self._partition: str | None = None
         self._number = 0
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         if self._writer is not None:
-            self._writer.close()
+            with self._kept():
+                self._writer.close()
+
+    @contextmanager
+    def _kept(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise TransientFailure(
+                f"{self._name}: cannot keep rows in {self._folder.parent} until they are committed ({error}); "
+                "make room there, or set TMPDIR to a folder that has it"
+            ) from error
 
     def add(self, table: "pa.Table") -> None:
         import pyarrow.compute as pc
@@ -118,16 +128,16 @@ class _Spool:
     def _write(self, partition: str, rows: "pa.Table") -> None:
         import pyarrow as pa
 
-        if self._writer is None or partition != self._partition:
-            if self._writer is not None:
-                self._writer.close()
-            self._number += 1
-            file = self._folder / f"{self._number}.arrow"
-            options = pa.ipc.IpcWriteOptions(compression="lz4")
-            self._writer = pa.ipc.new_stream(str(file), self._stage.schema, options=options)
-            self._stage._files[partition].append(file)  # noqa: SLF001 - of this module
-            self._partition = partition
-        self._writer.write_table(rows)
+        with self._kept():
+            if self._writer is None or partition != self._partition:
+                self.close()
+                self._number += 1
+                file = self._folder / f"{self._number}.arrow"
+                options = pa.ipc.IpcWriteOptions(compression="lz4")
+                self._writer = pa.ipc.new_stream(str(file), self._stage.schema, options=options)
+                self._stage._files[partition].append(file)  # noqa: SLF001 - of this module
+                self._partition = partition
+            self._writer.write_table(rows)
         self._stage.rows[partition] += len(rows)
         self._stage.bytes[partition] += rows.nbytes
 

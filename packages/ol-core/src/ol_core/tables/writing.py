@@ -8,13 +8,15 @@ another writer was faster, only the plan is made anew, so writers of different p
 import random
 import time
 import uuid
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ol_core.environment import RAW_NAMESPACE
 from ol_core.failures import TransientFailure
+from ol_core.tables.catalogs import is_transient
 from ol_core.tables.commits import NO_ROWS, VERSION_PROPERTY, TableCommit, TablePolicy
-from ol_core.tables.files import Held, held_files, held_version, holds, write_files
+from ol_core.tables.files import ARROW_BYTES_SORTED, Held, held_files, held_version, holds, write_files
 from ol_core.tables.schemas import ensure_table
 from ol_core.tables.staging import Stage
 
@@ -23,10 +25,13 @@ if TYPE_CHECKING:
     from pyiceberg.manifest import DataFile
     from pyiceberg.table import Table
 
+Result = TypeVar("Result")
+
 CONFLICT_SECONDS = 600
 """How long a writer goes on when others are faster."""
 
-_UNKNOWN_OUTCOMES = 5
+_ATTEMPTS = 3
+"""Attempts where the catalog or the store failed, so that the commit may have been made."""
 _PARTITIONS_AT_ONCE = 4
 _LONGEST_WAIT = 6
 """Longest pause before the next attempt, in times that the last one took: that grows with the writers about."""
@@ -41,9 +46,7 @@ def replace(catalog: "Catalog", name: str, stage: Stage, policy: TablePolicy) ->
     Raises:
         pyiceberg.exceptions.CommitFailedException: other writers were faster, again and again.
     """
-    from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException, ServerError
-    from requests import RequestException
-    from sqlalchemy.exc import OperationalError
+    from pyiceberg.exceptions import CommitFailedException
 
     replacement = _Replacement(catalog, name, stage, policy)
     deadline = time.monotonic() + CONFLICT_SECONDS
@@ -55,9 +58,9 @@ def replace(catalog: "Catalog", name: str, stage: Stage, policy: TablePolicy) ->
         except CommitFailedException:
             if time.monotonic() > deadline:
                 raise
-        except (CommitStateUnknownException, ServerError, RequestException, OperationalError):
+        except Exception as error:
             unknown += 1
-            if not replacement.sent or unknown > _UNKNOWN_OUTCOMES:
+            if not replacement.sent or unknown == _ATTEMPTS or not is_transient(error):
                 raise
         took = time.monotonic() - started
         time.sleep(random.uniform(0, _LONGEST_WAIT * took))  # noqa: S311 - it only spreads writers out
@@ -87,12 +90,10 @@ class _Replacement:
         held = held_files(stored, stage.partitions)
         if self.sent and _landed(stored, self._version):
             return self._commit(stored, held)
-        with ThreadPoolExecutor(_PARTITIONS_AT_ONCE) as pool:
-            same = pool.map(lambda one: self._holds(stored, held, one), stage.partitions)
-            self._changed = [one for one, is_same in zip(stage.partitions, same, strict=True) if not is_same]
-            new = [one for one in self._changed if one not in self._written]
-            files = pool.map(lambda one: write_files(stored, one, stage.batches(one), self._version), new)
-            self._written.update(zip(new, files, strict=True))
+        same = self._each(lambda one: self._holds(stored, held, one), stage.partitions)
+        self._changed = [one for one in stage.partitions if not same[one]]
+        new = [one for one in self._changed if one not in self._written]
+        self._written.update(self._each(lambda one: write_files(stored, one, stage.batches(one), self._version), new))
         if self._changed:
             self.sent = True
             swap(
@@ -102,6 +103,14 @@ class _Replacement:
                 properties={VERSION_PROPERTY: self._version},
             )
         return self._commit(stored, held)
+
+    def _each(self, work: Callable[[str], Result], partitions: Iterable[str]) -> dict[str, Result]:
+        """Work on partitions, on small ones several at once; a large one has the memory to itself."""
+        names = list(partitions)
+        with ThreadPoolExecutor(_PARTITIONS_AT_ONCE) as pool:
+            small = {one: pool.submit(work, one) for one in names if self._stage.bytes[one] <= ARROW_BYTES_SORTED}
+            done = {one: future.result() for one, future in small.items()}
+        return {one: done[one] if one in done else work(one) for one in names}
 
     def _table(self) -> "Table":
         """Return the table as it is now; files that were written for one say nothing in another of its name."""
