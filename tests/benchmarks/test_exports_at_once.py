@@ -26,8 +26,8 @@ ALONE = 10
 def told(verdict: Verdict, database: str) -> float:
     """Print a verdict; return the CPU seconds a course."""
     figures = verdict.figures
-    ticking = figures["tick_cpu_seconds_mean"] * figures["ticks"]
-    a_course = (figures["run_cpu_seconds"] + ticking) / verdict.partitions
+    ticking: float = figures["tick_cpu_seconds_mean"] * figures["ticks"]
+    a_course: float = (figures["run_cpu_seconds"] + ticking) / verdict.partitions
     sys.stdout.write(
         f"\n{verdict.partitions} exports wanted at once, on {database}: {a_course:.3f} CPU s, "
         f"{figures['events'] / verdict.partitions:.1f} events, {figures['queries'] / verdict.partitions:.1f} queries, "

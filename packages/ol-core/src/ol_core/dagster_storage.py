@@ -39,6 +39,8 @@ def latest_data_versions(
     Returns:
         Versions by partition; a partition whose newest event has no data version is left out.
     """
+    if partitions is not None and not partitions:  # to Dagster, no partitions are all
+        return {}
     latest = instance.event_log_storage.get_latest_tags_by_partition(
         asset_key, _EVENT_TYPES[kind], [DATA_VERSION_TAG], None if partitions is None else list(partitions)
     )
@@ -52,6 +54,8 @@ def latest_event_ids(
     partitions: Collection[str] | None = None,
 ) -> dict[str, int]:
     """Return the storage id of each partition's newest event of a kind, by one query."""
+    if partitions is not None and not partitions:
+        return {}
     return dict(
         instance.event_log_storage.get_latest_storage_id_by_partition(
             asset_key, _EVENT_TYPES[kind], None if partitions is None else set(partitions)

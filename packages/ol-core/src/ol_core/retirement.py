@@ -146,7 +146,7 @@ def bury(
     deadline: float = float("inf"),
 ) -> int:
     """Write the tombstones of partitions, until a deadline of the monotonic clock; return how many."""
-    before = outcomes(instance, asset_key)
+    before = outcomes(instance, asset_key) if partitions else {}
     reasons = failure_reasons(instance, asset_key, [one for one in partitions if one in before])
     for number, partition in enumerate(partitions):
         if time.monotonic() > deadline:

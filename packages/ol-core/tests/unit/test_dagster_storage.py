@@ -188,3 +188,11 @@ def test_nothing_else_imports_what_dagster_does_not_promise() -> None:
         if isinstance(node, ast.ImportFrom) and "dagster" in (node.module or "") and "._" in f"{node.module}"
     ]
     assert private == []
+
+
+def test_no_partitions_are_none_of_them(instance: dg.DagsterInstance) -> None:
+    observe(instance, "a", "1")
+    with statements() as asked:
+        assert latest_data_versions(instance, KEY, "observation", []) == {}
+        assert latest_event_ids(instance, KEY, "observation", []) == {}
+    assert asked == []
