@@ -13,7 +13,7 @@ from ol_devkit.simulator import acts, generic, memory, partitions_of, staged
 from ol_devkit.simulator.simulation import Act, DaemonDeath
 from ol_devkit.simulator.world import Fault, Listing, Refusal
 
-EXAMPLES = int(os.environ.get("OL_SIMULATED_EXAMPLES", "12"))
+EXAMPLES = int(os.environ.get("OL_SIMULATED_EXAMPLES", "8"))
 TICK_SECONDS = 300.0
 """A sweep an hour is one in twelve ticks, and the longest pause between attempts two."""
 
