@@ -7,10 +7,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
 import pytest
+import time_machine
+from ol_core.alerts import LAG_CHECK
 from ol_core.code_locations import installed, load
 from ol_core.dagster_storage import latest_check
 from ol_core.inventory import INVENTORY_CHECK
@@ -69,7 +72,10 @@ def test_what_fails_for_good_is_recovered_by_the_command_of_its_inventory(platfo
     assert command == "ol recover mitx/openedx/raw_data/course_xml --failed"
     assert command in str(inventory.description)
     assert "PermanentFailure" in str(inventory.metadata["sample"].value)
-    assert platform.settle() == []
+    with time_machine.travel(datetime.now(UTC) + timedelta(minutes=10), tick=True):  # its window has closed
+        assert platform.settle() == []
+    (told,) = platform.instance.fetch_observations(dg.AssetKey(["alerts", "openedx"]), limit=10).records
+    assert "mitx_openedx_course_xml of openedx: 2 x PermanentFailure" in str(told.asset_observation)
 
     rehearsed = json.loads(ol(*shlex.split(command)[1:], "--dry-run", "--json").stdout)
     assert [row["state"] for row in rehearsed["partitions"]] == ["failed"] * 2
@@ -97,7 +103,8 @@ def test_every_partitioned_asset_has_an_inventory_on_its_page(platform: Platform
         partitioned = {key for key in graph.materializable_asset_keys if graph.get(key).partitions_def}
         checks = {key.asset_key for key in graph.asset_check_keys if key.name == INVENTORY_CHECK}
         assert partitioned == checks
-        assert {key.name for key in graph.asset_check_keys} == {INVENTORY_CHECK, COVERAGE_CHECK, RETIREMENT_CHECK}
+        names = {key.name for key in graph.asset_check_keys}
+        assert names == {INVENTORY_CHECK, COVERAGE_CHECK, RETIREMENT_CHECK, LAG_CHECK}
         told = {key for key in partitioned if latest_check(platform.instance, key, INVENTORY_CHECK) is not None}
         assert told == partitioned
 

@@ -33,7 +33,8 @@ DELIVERY_TAG = "ol/delivery_id"
 """On an observation of a location's alerts: the message that is about to be told."""
 
 _SAMPLE = 5
-_LOOK_BACK_ROWS = 500_000
+_LOOK_BACK_ROWS = 500_000  # without a cursor: as far back as either bound
+_LOOK_BACK_SECONDS = 3600
 _GRACE_SECONDS = 10
 _TICK_SECONDS = 30.0
 _UNTOLD = 200
@@ -130,8 +131,8 @@ def alert_tick(context: dg.SensorEvaluationContext, plan: AlertPlan, sink: Alert
 def untold_failures(instance: dg.DagsterInstance, plan: AlertPlan) -> list[Alert]:
     """Return what the closed windows hold that was never written down, as far back as the storage is searched."""
     now = time.time()
-    written = set(_written(instance, plan, now - 86_400))
-    counts, _, _ = _counted(instance, plan, _Cursor(since=int(now - 86_400)), now)
+    counts, _, _ = _counted(instance, plan, _Cursor(), now)
+    written = set(_written(instance, plan, now - _look_back_seconds(plan) - 2 * plan.window_seconds))
     alerts = [_alert(instance, plan, one, limit=0) for one in counts]
     return [alert for alert in alerts if alert.delivery_id not in written]
 
@@ -153,13 +154,18 @@ def lag(plan: AlertPlan, untold: Sequence[Alert], now: float) -> dg.AssetCheckEv
     )
 
 
+def _look_back_seconds(plan: AlertPlan) -> int:
+    """Return how far back failures are looked for where there is no cursor, in whole windows."""
+    return max(4, _LOOK_BACK_SECONDS // plan.window_seconds) * plan.window_seconds
+
+
 def _counted(
     instance: dg.DagsterInstance, plan: AlertPlan, cursor: _Cursor, now: float
 ) -> tuple[list[EndingCount], int, int]:
     """Return the counts of the windows that closed, and from where to count the next time."""
     window = plan.window_seconds
     open_since = int(now - _GRACE_SECONDS) // window * window
-    since = cursor.since or open_since - window
+    since = cursor.since or open_since - _look_back_seconds(plan)
     after_id = cursor.after_id or max(0, newest_tag_id(instance) - _LOOK_BACK_ROWS)
     counts, newest = count_endings(
         instance,
