@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -193,6 +194,16 @@ def test_many_writers_of_different_partitions_lose_nothing(tables: RawTableIOMan
     lose_nothing(tables, start, name, commits=COMMITS)
 
 
+def test_a_column_that_many_add_at_once_is_added_once(tables: RawTableIOManager, name: str) -> None:
+    tables.ensure(name, SCHEMA)
+    wider = SCHEMA.append(pa.field("title", pa.string()))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: tables.ensure(name, wider), range(4)))
+
+    assert tables.read(name).column_names == [*SCHEMA.names, "title"]
+
+
 @pytest.mark.benchmark
 @pytest.mark.timeout(900)
 def test_two_hundred_commits_of_eight_writers_lose_nothing(tables: RawTableIOManager, start: Start, name: str) -> None:
@@ -233,7 +244,7 @@ def test_a_writer_killed_at_any_moment_leaves_the_table_whole(
     tables: RawTableIOManager, start: Start, name: str
 ) -> None:
     tables.ensure(name, SCHEMA)
-    for moment in [random.Random(number).uniform(0.0, 0.6) for number in range(3)]:
+    for moment in [random.Random(number).uniform(0.0, 0.6) for number in range(2)]:
         with start(name, 1, 100, "same") as process:
             assert process.stdout is not None
             process.stdout.readline()

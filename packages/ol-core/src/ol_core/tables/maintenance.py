@@ -101,7 +101,8 @@ def _compact(catalog: "Catalog", name: str, policy: TablePolicy) -> Iterator[str
             if not files <= {task.file for task in held_files(table, [partition]).get(partition, ())}:
                 break
             try:
-                swap(table, removed=list(files), added=written, properties={VERSION_PROPERTY: table_version(table)})
+                properties = {VERSION_PROPERTY: table_version(table)}
+                swap(table, removed=list(files), added=written, properties=properties).commit_transaction()
             except CommitFailedException:
                 time.sleep(_PAUSE_SECONDS)
             else:

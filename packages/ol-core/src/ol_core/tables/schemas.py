@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from pyiceberg.types import IcebergType
 
 
+_ATTEMPTS = 10
+
+
 def ensure_table(
     catalog: "Catalog", name: str, schema: "pa.Schema", *, column: str | None, policy: TablePolicy
 ) -> "Table":
@@ -39,6 +42,19 @@ def ensure_table(
     Raises:
         PermanentFailure: a column changed to a type that Iceberg cannot promote it to, or the partitions did.
     """
+    from pyiceberg.exceptions import CommitFailedException
+    from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+    again = Retrying(
+        retry=retry_if_exception_type(CommitFailedException),  # another process changed it at the same moment
+        stop=stop_after_attempt(_ATTEMPTS),
+        wait=wait_random_exponential(multiplier=0.1, max=5),
+        reraise=True,
+    )
+    return again(_ensure, catalog, name, schema, column=column, policy=policy)
+
+
+def _ensure(catalog: "Catalog", name: str, schema: "pa.Schema", *, column: str | None, policy: TablePolicy) -> "Table":
     from pyiceberg.exceptions import NoSuchTableError
 
     declared = _declared(name, schema)

@@ -40,8 +40,8 @@ class _Transaction(Transaction):
 
 def swap(
     stored: "Table", *, removed: "Sequence[DataFile]", added: "Sequence[DataFile]", properties: Mapping[str, str]
-) -> None:
-    """Commit one snapshot in which some files take the place of others; `stored` is then the table after it.
+) -> Transaction:
+    """Prepare one snapshot in which some files take the place of others.
 
     Args:
         stored: The table as it was planned on.
@@ -49,8 +49,9 @@ def swap(
         added: Files that no snapshot has.
         properties: What the summary of the snapshot says beside the counts.
 
-    Raises:
-        pyiceberg.exceptions.CommitFailedException: the table has another current snapshot by now.
+    Returns:
+        What is left to be committed, by `commit_transaction`; that raises `CommitFailedException` where the table has
+        another current snapshot by then, and `stored` is the table after it where not.
     """
     # In memory only. Whoever asked for the swap plans it anew, and PyIceberg would try the old plan again.
     stored.metadata.properties[TableProperties.COMMIT_NUM_RETRIES] = "0"
@@ -68,7 +69,7 @@ def swap(
     if _many_manifests(stored):
         with transaction.update_snapshot(snapshot_properties=dict(properties)).merge_append():
             pass
-    transaction.commit_transaction()
+    return transaction
 
 
 def _many_manifests(stored: "Table") -> bool:

@@ -33,8 +33,8 @@ CONFLICT_SECONDS = 600
 _ATTEMPTS = 3
 """Attempts where the catalog or the store failed, so that the commit may have been made."""
 _PARTITIONS_AT_ONCE = 4
-_LONGEST_WAIT = 6
-"""Longest pause before the next attempt, in times that the last one took: that grows with the writers about."""
+_LONGEST_WAIT, _LONGEST_WAIT_SECONDS = 6, 10
+"""Longest pause before the next attempt, in times that the last one took, which grows with the writers about."""
 
 
 def replace(catalog: "Catalog", name: str, stage: Stage, policy: TablePolicy) -> TableCommit:
@@ -62,8 +62,8 @@ def replace(catalog: "Catalog", name: str, stage: Stage, policy: TablePolicy) ->
             unknown += 1
             if not replacement.sent or unknown == _ATTEMPTS or not is_transient(error):
                 raise
-        took = time.monotonic() - started
-        time.sleep(random.uniform(0, _LONGEST_WAIT * took))  # noqa: S311 - it only spreads writers out
+        longest = min(_LONGEST_WAIT * (time.monotonic() - started), _LONGEST_WAIT_SECONDS)
+        time.sleep(random.uniform(0, longest))  # noqa: S311 - it only spreads writers out
 
 
 class _Replacement:
@@ -95,13 +95,14 @@ class _Replacement:
         new = [one for one in self._changed if one not in self._written]
         self._written.update(self._each(lambda one: write_files(stored, one, stage.batches(one), self._version), new))
         if self._changed:
-            self.sent = True
-            swap(
+            transaction = swap(
                 stored,
                 removed=[task.file for one in self._changed for task in held.get(one, ())],
                 added=[file for one in self._changed for file in self._written[one]],
                 properties={VERSION_PROPERTY: self._version},
             )
+            self.sent = True
+            transaction.commit_transaction()
         return self._commit(stored, held)
 
     def _each(self, work: Callable[[str], Result], partitions: Iterable[str]) -> dict[str, Result]:
