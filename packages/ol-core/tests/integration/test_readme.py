@@ -30,6 +30,6 @@ def test_every_example_runs(data_dir: Path, postgres_server: PostgresServer) -> 
         secrets.write(f"\n[campus_database]\n{account}")
     names: dict[str, object] = {"__name__": "readme", "server": postgres_server}
 
-    assert len(BLOCKS) == 7
+    assert len(BLOCKS) == 8
     for block in BLOCKS:
         exec(compile(block, str(README), "exec"), names)
