@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from ol_core.environment import RAW_NAMESPACE
-from ol_core.failures import OlError, PermanentFailure
+from ol_core.failures import PermanentFailure
 from ol_core.tables.commits import VERSION_PROPERTY, TablePolicy, table_version
 from ol_core.tables.files import Held, held_files, held_version, stored_batches, write_files
 from ol_core.tables.schemas import partition_column
@@ -79,7 +79,7 @@ def keep_up(
                 snapshots=len(table.snapshots()),
                 files=len(list(table.scan().plan_files())),
             )
-    except OlError as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, it must not cost the next table its turn
         return TableUpkeep(table=name, error=f"{type(error).__name__}: {error}")
 
 
@@ -167,7 +167,8 @@ def _remove_orphans(catalog: "Catalog", name: str, before: datetime) -> Iterator
     system = table.io.fs_by_scheme(scheme, netloc)
     files = FileSelector(folder, recursive=True, allow_not_found=True)
     listed = {file.path: file for file in system.get_file_info(files) if file.type == FileType.File}
-    for address in _files(table, table.snapshots()[-1:]):
+    current = table.current_snapshot()
+    for address in _files(table, [current] if current else []):
         path = _path(address)
         if path.startswith(f"{folder}/") and path not in listed:
             raise PermanentFailure(f"the list of {table.location()} lacks {address}, which the table needs")
