@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 
+_ERRORS = 5
+
+
 @dataclass(slots=True)
 class TickRecord:
     """A tick of a sensor, or of automation conditions.
@@ -98,6 +101,7 @@ class Figures:
         return {
             "ticks": len(self.ticks),
             "failed_ticks": len(self.failed_ticks),
+            "tick_errors": dict(Counter(tick.error for tick in self.failed_ticks).most_common(_ERRORS)),
             "runs": len(self.runs),
             "runs_by_end": dict(Counter(run.ended for run in self.runs)),
             "partitions_requested": sum(len(tick.requested) for tick in self.ticks),
