@@ -163,6 +163,16 @@ def build(store: FileObjectIOManager, instance: dg.DagsterInstance, *partitions:
         dg.materialize([made], instance=instance, resources={"io_manager": store}, partition_key=partition)
 
 
+def test_the_data_version_is_that_of_the_content(store: FileObjectIOManager, instance: dg.DagsterInstance) -> None:
+    build(store, instance, "a", "a", "b")
+    records = instance.fetch_materializations(made.key, limit=3).records
+    found = [one.asset_materialization for one in records if one.asset_materialization is not None]
+    versions = [str((one.tags or {})["dagster/data_version"]) for one in found]
+
+    assert versions == [one.metadata["version"].value for one in found]
+    assert versions[1] == versions[2] != versions[0]
+
+
 @dg.asset(partitions_def=PARTITIONS)
 def as_bytes(made: bytes) -> dg.MaterializeResult[None]:
     return dg.MaterializeResult(metadata={"given": made.decode()})

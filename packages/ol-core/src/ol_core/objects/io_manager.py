@@ -193,6 +193,8 @@ class _FileObjects(dg.ConfigurableIOManager):
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:  # noqa: ANN401 - it is looked at
         """Store what an asset returned: a local file, a stream, or an `ObjectFile` that says more of it.
 
+        Unless the asset stated a data version itself, that of the materialization is the object's version.
+
         Raises:
             PermanentFailure: the run has many partitions; its asset yields from `put_each`.
             OlError: as `put`.
@@ -211,6 +213,8 @@ class _FileObjects(dg.ConfigurableIOManager):
             )
         stored = self.put_file(file, asset_key=context.asset_key, partition=partitions[0])
         context.add_output_metadata({**stored.metadata, **file.metadata})
+        asset = dg.AssetExecutionContext.get()
+        asset.set_data_version(context.asset_key, dg.DataVersion(stored.version))
 
     def load_input(self, context: dg.InputContext) -> Any:  # noqa: ANN401 - what the annotation says
         """Give objects as the input's annotation says: `UPath`, `Path` (a local file) or `bytes`.
