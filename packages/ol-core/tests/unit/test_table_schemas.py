@@ -9,6 +9,7 @@ import pytest
 from ol_core.environment import RAW_NAMESPACE
 from ol_core.failures import PermanentFailure
 from ol_core.tables import RawTableIOManager
+from pyiceberg.types import StringType
 
 KEY = pa.field("course_id", pa.string(), nullable=False)
 
@@ -162,3 +163,23 @@ def test_descriptions_follow_the_declaration(tables: RawTableIOManager) -> None:
     commit = tables.replace_partitions("t", schema, [], [])
 
     assert commit.columns == (("course_id", "string", None), ("n", "long", "How many."))
+
+
+def test_a_column_that_another_engine_renamed_is_read_from_older_files(tables: RawTableIOManager) -> None:
+    write(tables, "a", {"name": pa.string()}, name="A")
+    with tables._catalog("t") as catalog:
+        catalog.load_table((RAW_NAMESPACE, "t")).update_schema().rename_column("name", "title").commit()
+        catalog.load_table((RAW_NAMESPACE, "t")).update_schema().add_column("name", StringType()).commit()
+
+    assert read(tables) == [{"course_id": "a", "title": "A", "name": None}]
+    assert not write(tables, "a", {"title": pa.string(), "name": pa.string()}, title="A", name=None)
+
+
+def test_what_pyiceberg_would_read_wrongly_is_not_read(tables: RawTableIOManager) -> None:
+    write(tables, "a", {"name": pa.string(), "n": pa.list_(pa.struct({"x": pa.int64()}))}, name="A", n=None)
+    assert read(tables) == [{"course_id": "a", "name": "A", "n": None}]
+    with tables._catalog("t") as catalog, catalog.load_table((RAW_NAMESPACE, "t")).update_schema() as update:
+        update.rename_column("name", "title")
+
+    with pytest.raises(PermanentFailure, match="it has lists of structs, and deletions or other column ids"):
+        read(tables)

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from ol_core.environment import RAW_NAMESPACE
 from ol_core.failures import PermanentFailure, UpstreamMissing
-from ol_core.tables import RawTableIOManager, TablePolicy, files
+from ol_core.tables import RawTableIOManager, TablePolicy, files, reading
 
 SCHEMA = pa.schema([pa.field("course_id", pa.string(), nullable=False), ("n", pa.int64())])
 
@@ -128,7 +128,7 @@ def test_versions_follow_the_content_of_each_partition(tables: RawTableIOManager
 def test_large_content_is_compared_stream_by_stream(
     tables: RawTableIOManager, monkeypatch: pytest.MonkeyPatch, column: str | None
 ) -> None:
-    monkeypatch.setattr(files, "ARROW_BYTES_SORTED", 0)
+    monkeypatch.setattr(reading, "ARROW_BYTES_SORTED", -1)
     monkeypatch.setattr(files, "ARROW_BYTES_A_ROW_GROUP", 4_000)
     monkeypatch.setattr(files, "ARROW_BYTES_A_FILE", 20_000)
 

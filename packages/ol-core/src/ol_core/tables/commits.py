@@ -76,6 +76,11 @@ class TablePolicy:
         stated = {name: int(properties.get(name, default[name])) for name in (_KEPT, _AGE, _FILES, _ORPHANS)}
         return cls(stated[_KEPT], stated[_AGE] // 3_600_000, stated[_FILES], stated[_ORPHANS])
 
+    @staticmethod
+    def is_declared(properties: Mapping[str, str]) -> bool:
+        """Tell whether a table states a policy, so that it is one of ours; others share the namespace."""
+        return _FILES in properties
+
 
 DEFAULT_POLICY = TablePolicy()
 

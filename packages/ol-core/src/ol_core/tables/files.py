@@ -1,4 +1,4 @@
-"""The data files of a table: which of them hold a partition, what they hold, and new ones.
+"""The data files of a table: which of them hold a partition, and new ones.
 
 A file is named after the version of the content that it holds, so that the version of a partition is known from the
 table's manifests alone.
@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING
 from ol_core.failures import PermanentFailure
 from ol_core.tables.commits import joint_version
 from ol_core.tables.schemas import partition_column
-from ol_core.tables.staging import WHOLE_TABLE, Stage
+from ol_core.tables.staging import WHOLE_TABLE
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyiceberg.expressions import BooleanExpression
-    from pyiceberg.io import InputFile
     from pyiceberg.manifest import DataFile
     from pyiceberg.partitioning import PartitionKey
     from pyiceberg.table import FileScanTask, Table
@@ -26,11 +25,6 @@ if TYPE_CHECKING:
 ARROW_BYTES_A_FILE = 512 << 20
 ARROW_BYTES_A_ROW_GROUP = 32 << 20
 """What is in memory at once while a file is written."""
-
-ARROW_BYTES_SORTED = 16 << 20
-"""A partition up to this size is compared in whatever order its rows are, a larger one in the order they came in."""
-
-_STREAMED_BYTES = 4 << 20
 
 _NAME = re.compile(r"/([0-9a-f]{32})-[0-9a-f]{8}-\d{5}\.parquet$")
 
@@ -76,98 +70,6 @@ def held_version(tasks: "Sequence[FileScanTask]") -> str:
     """Return the version of what some files hold together."""
     named = [(_NAME.search(task.file.file_path), task.file.file_path) for task in tasks]
     return joint_version([match[1] if match else path for match, path in named])
-
-
-def holds(stored: "Table", tasks: "Sequence[FileScanTask]", stage: Stage, partition: str) -> bool:
-    """Tell whether files hold the rows of a stage's partition.
-
-    Memory is bounded: what is small is sorted and compared, what is large is compared batch by batch.
-    """
-    exact = not any(task.delete_files for task in tasks)
-    if exact and sum(task.file.record_count for task in tasks) != stage.rows[partition]:
-        return False
-    if stage.bytes[partition] <= ARROW_BYTES_SORTED:
-        held = _read(stored, tasks, stage.schema)
-        return held is not None and _sorted(held).equals(_sorted(stage.table(partition)))
-    rows = max(1, _STREAMED_BYTES * stage.rows[partition] // stage.bytes[partition])
-    return exact and _same_stream(_stream(stored, tasks, stage.schema, rows), stage.batches(partition))
-
-
-def rows_of(stored: "Table", partitions: Collection[str] | None = None) -> "pa.Table":
-    """Return the rows of some partitions, or of all, at once."""
-    from pyiceberg.expressions import AlwaysTrue
-    from pyiceberg.io.pyarrow import ArrowScan
-
-    scan = ArrowScan(stored.metadata, stored.io, stored.schema(), AlwaysTrue())
-    return scan.to_table([task for tasks in held_files(stored, partitions).values() for task in tasks])
-
-
-def stored_batches(stored: "Table", tasks: "Sequence[FileScanTask]") -> Iterator["pa.RecordBatch"]:
-    """Yield the rows of files as the table's columns are now; one file is in memory at once."""
-    from pyiceberg.expressions import AlwaysTrue
-    from pyiceberg.io.pyarrow import ArrowScan
-
-    scan = ArrowScan(stored.metadata, stored.io, stored.schema(), AlwaysTrue())
-    for task in tasks:
-        yield from scan.to_record_batches([task])
-
-
-def _read(stored: "Table", tasks: "Sequence[FileScanTask]", schema: "pa.Schema") -> "pa.Table | None":
-    """Return the rows of files with the declared columns; None where others hold values, which new rows would not."""
-    import pyarrow as pa
-
-    others = {field.name for field in stored.schema().fields} - set(schema.names)
-    parts = [pa.Table.from_batches([batch]) for batch in stored_batches(stored, tasks)]
-    if any(part[name].null_count < len(part) for part in parts for name in others):
-        return None
-    return pa.concat_tables([part.select(schema.names).cast(schema) for part in parts])
-
-
-def _sorted(table: "pa.Table") -> "pa.Table":
-    import pyarrow as pa
-
-    flat = [field.name for field in table.schema if not pa.types.is_nested(field.type)]
-    if not flat:
-        return table.combine_chunks()
-    return table.sort_by([(name, "ascending") for name in flat]).combine_chunks()
-
-
-def _stream(
-    stored: "Table", tasks: "Sequence[FileScanTask]", schema: "pa.Schema", rows: int
-) -> Iterator["pa.RecordBatch | None"]:
-    """Yield what is in files as they are, so many rows at once; None where their columns are others."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    for task in tasks:
-        with _opened(stored.io.new_input(task.file.file_path)) as source:
-            file = pq.ParquetFile(source)
-            if file.schema_arrow.names != schema.names:
-                yield None
-                return
-            for batch in file.iter_batches(batch_size=rows):
-                yield pa.Table.from_batches([batch]).cast(schema).combine_chunks().to_batches()[0]
-
-
-def _opened(file: "InputFile") -> "pa.NativeFile":
-    return file.open(seekable=True)
-
-
-def _same_stream(held: Iterator["pa.RecordBatch | None"], new: Iterator["pa.RecordBatch"]) -> bool:
-    """Compare two streams of equally many rows."""
-    one = next(held, None)
-    for batch in new:
-        other = batch
-        while len(other):
-            if one is None:
-                return False
-            rows = min(len(one), len(other))
-            if not one.slice(0, rows).equals(other.slice(0, rows)):
-                return False
-            one, other = one.slice(rows), other.slice(rows)
-            if not len(one):
-                one = next(held, None)
-    return True
 
 
 def write_files(stored: "Table", partition: str, batches: Iterable["pa.RecordBatch"], version: str) -> "list[DataFile]":

@@ -13,8 +13,8 @@ from ol_core.failures import PermanentFailure, UpstreamMissing
 from ol_core.secrets import Secrets, secrets_resource
 from ol_core.tables.catalogs import open_catalog
 from ol_core.tables.commits import DEFAULT_POLICY, PARTITION_COLUMN, TableCommit, TablePolicy, table_version
-from ol_core.tables.files import rows_of
 from ol_core.tables.maintenance import TableUpkeep, keep_up
+from ol_core.tables.reading import rows_of
 from ol_core.tables.schemas import ensure_table
 from ol_core.tables.staging import WHOLE_TABLE, Stage, staged
 from ol_core.tables.writing import replace

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from ol_core.environment import RAW_NAMESPACE
 from ol_core.failures import PermanentFailure
 from ol_core.tables.commits import VERSION_PROPERTY, TablePolicy, table_version
-from ol_core.tables.files import Held, held_files, held_version, stored_batches, write_files
-from ol_core.tables.schemas import partition_column
+from ol_core.tables.files import Held, held_files, held_version, write_files
+from ol_core.tables.reading import stored_batches
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
@@ -70,6 +70,7 @@ def keep_up(
             expired = _expire(catalog, name, policy, time_now)
             removed = list(_remove_orphans(catalog, name, time_now - timedelta(hours=policy.orphan_age_hours)))
             table = catalog.load_table((RAW_NAMESPACE, name))
+            snapshot = table.current_snapshot()
             return TableUpkeep(
                 table=name,
                 compacted=compacted,
@@ -77,7 +78,7 @@ def keep_up(
                 removed=len(removed),
                 removed_bytes=sum(removed),
                 snapshots=len(table.snapshots()),
-                files=len(list(table.scan().plan_files())),
+                files=int((snapshot and snapshot.summary and snapshot.summary.get("total-data-files")) or 0),
             )
     except Exception as error:  # noqa: BLE001 - whatever it is, it must not cost the next table its turn
         return TableUpkeep(table=name, error=f"{type(error).__name__}: {error}")
@@ -111,9 +112,8 @@ def _compact(catalog: "Catalog", name: str, policy: TablePolicy) -> Iterator[str
 
 
 def _many(table: "Table", policy: TablePolicy) -> Held:
-    """Return the small files of each partition that has too many; of tables of other writers' partitions, none."""
-    column = partition_column(table)
-    if column is not None and column not in table.schema().column_names:
+    """Return the small files of each partition that has too many; of a table that nobody declared here, none."""
+    if not policy.is_declared(table.properties):
         return {}
     small = {
         partition: [task for task in tasks if task.file.file_size_in_bytes < _SMALL_BYTES]

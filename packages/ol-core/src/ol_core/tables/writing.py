@@ -16,7 +16,8 @@ from ol_core.environment import RAW_NAMESPACE
 from ol_core.failures import TransientFailure
 from ol_core.tables.catalogs import is_transient
 from ol_core.tables.commits import NO_ROWS, VERSION_PROPERTY, TableCommit, TablePolicy
-from ol_core.tables.files import ARROW_BYTES_SORTED, Held, held_files, held_version, holds, write_files
+from ol_core.tables.files import Held, held_files, held_version, write_files
+from ol_core.tables.reading import ARROW_BYTES_SORTED, holds
 from ol_core.tables.schemas import ensure_table
 from ol_core.tables.staging import Stage
 
