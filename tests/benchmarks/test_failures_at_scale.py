@@ -10,10 +10,10 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from ol_core.alerts import Alert, AlertPlan, alert_tick
-from ol_core.desired_state import DATA_VERSION_TAG, Step, failed_attempt, outcomes, succeeded
 from ol_core.failures import PermanentFailure, TransientFailure
-from ol_core.inventory import news
+from ol_core.orchestration.alerts import Alert, AlertPlan, alert_tick
+from ol_core.orchestration.desired_state import DATA_VERSION_TAG, Step, failed_attempt, outcomes, succeeded
+from ol_core.orchestration.inventory import news
 from ol_devkit.servers.postgres import PostgresServer
 from ol_devkit.simulator.storage import Storage, postgres, sqlite
 from sqlalchemy import Engine, create_engine, event, text

@@ -8,8 +8,8 @@ import dagster as dg
 import pytest
 import yaml
 from ol_core.environment import load_environment
-from ol_core.jobs import LARGE, SMALL, asset_job
-from ol_core.pools import apply_pools, pool_states
+from ol_core.orchestration.jobs import LARGE, SMALL, asset_job
+from ol_core.orchestration.pools import apply_pools, pool_states
 from ol_devkit.sandbox import DAGSTER_YAML
 from ol_devkit.servers.postgres import PostgresServer
 

@@ -8,11 +8,11 @@ from typing import get_args
 
 import dagster as dg
 import pytest
-from ol_core.cadence import CADENCE_METADATA
 from ol_core.code_locations import installed, load
 from ol_core.environment import Environment, EnvironmentName, load_environment
-from ol_core.jobs import KUBERNETES_TAG, LARGE, MAX_RUNTIME_TAG, SMALL
-from ol_core.pools import declared_pools
+from ol_core.orchestration.cadence import CADENCE_METADATA
+from ol_core.orchestration.jobs import KUBERNETES_TAG, LARGE, MAX_RUNTIME_TAG, SMALL
+from ol_core.orchestration.pools import declared_pools
 
 DEPLOYMENTS = Path(__file__).parents[2] / "deployments"
 ENVIRONMENTS: tuple[EnvironmentName, ...] = get_args(EnvironmentName)

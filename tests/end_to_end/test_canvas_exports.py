@@ -19,8 +19,8 @@ import pytest
 import time_machine
 from ol_canvas.definitions import _instance
 from ol_canvas.resources import canvas_api
-from ol_core.desired_state import failure_reasons, outcomes
 from ol_core.environment import Environment, load_environment
+from ol_core.orchestration.desired_state import failure_reasons, outcomes
 from ol_core.resources import shared_resources
 from ol_core.tables import RawTableIOManager
 from ol_devkit.campus import Campus, CampusContent, Scripted, canvas_throttled

@@ -13,12 +13,12 @@ from pathlib import Path
 import dagster as dg
 import pytest
 import time_machine
-from ol_core.alerts import LAG_CHECK
 from ol_core.code_locations import installed, load
 from ol_core.dagster_storage import latest_check
-from ol_core.inventory import INVENTORY_CHECK
-from ol_core.retirement import RETIREMENT_CHECK
-from ol_core.sweep_tick import COVERAGE_CHECK
+from ol_core.orchestration.alerts import LAG_CHECK
+from ol_core.orchestration.inventory import INVENTORY_CHECK
+from ol_core.orchestration.retirement import RETIREMENT_CHECK
+from ol_core.orchestration.sweep_tick import COVERAGE_CHECK
 from ol_devkit.campus import Campus, CampusContent, Scripted
 from ol_devkit.daemon import FailedTick, FinishedRun, run_until_quiet
 from ol_devkit.sandbox import sandbox

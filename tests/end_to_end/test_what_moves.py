@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 import time_machine
 from ol_core.code_locations import installed, load
-from ol_core.desired_state import MAX_ATTEMPTS
+from ol_core.orchestration.desired_state import MAX_ATTEMPTS
 from ol_devkit.campus import Campus, CampusContent, Scripted
 from ol_devkit.daemon import FailedTick, FinishedRun, run_until_quiet
 from ol_devkit.sandbox import sandbox

@@ -8,7 +8,7 @@ from typing import get_args
 import hypothesis.strategies as st
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from ol_core.desired_state import MAX_ATTEMPTS, attempts_reset
+from ol_core.orchestration.desired_state import MAX_ATTEMPTS, attempts_reset
 from ol_devkit.simulator import acts, generic, memory, partitions_of, staged
 from ol_devkit.simulator.simulation import Act, DaemonDeath
 from ol_devkit.simulator.world import Fault, Listing, Refusal

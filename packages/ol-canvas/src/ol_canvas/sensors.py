@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
-from ol_core.cadence import OFF, Cadence
-from ol_core.desired_state import DATA_VERSION_TAG, AttemptPolicy, Step, held_versions
-from ol_core.follow_tick import Follower, FollowPlan, follow_tick
-from ol_core.retirement import ShrinkGuard
-from ol_core.sweep_tick import TICK_SECONDS, SweepPlan, sweep_tick
+from ol_core.orchestration.cadence import OFF, Cadence
+from ol_core.orchestration.desired_state import DATA_VERSION_TAG, AttemptPolicy, Step, held_versions
+from ol_core.orchestration.follow_tick import Follower, FollowPlan, follow_tick
+from ol_core.orchestration.retirement import ShrinkGuard
+from ol_core.orchestration.sweep_tick import TICK_SECONDS, SweepPlan, sweep_tick
 
 from ol_canvas.assets.content import LAST_KIND, wanted_raw
 from ol_canvas.assets.keys import InstanceAssets

@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from ol_core.desired_state import as_version
 from ol_core.failures import OlError
 from ol_core.http import HttpPolicy
-from ol_core.sweep import Answers, Discovery, Known, Sweep, Unknown
+from ol_core.orchestration.desired_state import as_version
+from ol_core.orchestration.sweep import Answers, Discovery, Known, Sweep, Unknown
 
 from ol_canvas.client import CanvasClient, CanvasCourse
 from ol_canvas.client.canvas import COURSES_AT_A_TIME
@@ -25,7 +25,7 @@ _LOOK_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class InstanceSource:
-    """An instance as a source of `ol_core.sweep_tick`."""
+    """An instance as a source of `ol_core.orchestration.sweep_tick`."""
 
     client: CanvasClient
     clock: Callable[[], float] = time.monotonic

@@ -12,8 +12,8 @@ import httpx
 import pytest
 from canvas_server import BASE, THROTTLED, Answer, FakeTime, ScriptedCanvas, client_of
 from ol_canvas.client import CanvasExport
-from ol_core.exports import ExportLimits, Submission
 from ol_core.failures import OlError, PermanentFailure, TransientFailure
+from ol_core.orchestration.exports import ExportLimits, Submission
 
 A, B, C = "7", "8", "1~23"
 ME, SOMEBODY = 40, 41

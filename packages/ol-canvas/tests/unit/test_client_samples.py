@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from ol_canvas.client import CanvasClient, CanvasExport
-from ol_core.exports import ExportLimits
+from ol_core.orchestration.exports import ExportLimits
 
 pytestmark = pytest.mark.samples
 

@@ -6,7 +6,9 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from ol_core.desired_state import (
+from ol_core.environment import Environment, SecretRef
+from ol_core.failures import OlError, PermanentFailure, UpstreamMissing
+from ol_core.orchestration.desired_state import (
     DATA_VERSION_TAG,
     WantedVersions,
     as_version,
@@ -14,8 +16,6 @@ from ol_core.desired_state import (
     latest_by_partition,
     recorded,
 )
-from ol_core.environment import Environment, SecretRef
-from ol_core.failures import OlError, PermanentFailure, UpstreamMissing
 from ol_core.secrets import Secrets, secrets_resource
 from ol_core.webhooks import ContentEvent, Delivery, WebhookClient
 

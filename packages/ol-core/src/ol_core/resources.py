@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ol_core.alerts import alert_sink
 from ol_core.environment import Environment, SecretRef
 from ol_core.learn import LEARN_POOL, learn_api
 from ol_core.objects import object_store, s3_resource
+from ol_core.orchestration.alerts import alert_sink
 from ol_core.secrets import secrets_resource
 from ol_core.tables import RawTableIOManager
 

@@ -10,11 +10,19 @@ from typing import Any
 import dagster as dg
 import pytest
 import time_machine
-from ol_core.alerts import LAG_CHECK, Alert, AlertPlan, WebhookSink, alert_definitions, alert_sink, alert_tick
-from ol_core.desired_state import Step, failed_attempt, succeeded
 from ol_core.environment import Environment, development
 from ol_core.failures import OlError, PermanentFailure, Quarantined, TransientFailure, UpstreamMissing
-from ol_core.retirement import bury
+from ol_core.orchestration.alerts import (
+    LAG_CHECK,
+    Alert,
+    AlertPlan,
+    WebhookSink,
+    alert_definitions,
+    alert_sink,
+    alert_tick,
+)
+from ol_core.orchestration.desired_state import Step, failed_attempt, succeeded
+from ol_core.orchestration.retirement import bury
 from ol_core.webhooks import sign
 from ol_devkit.servers.scripted import Asked, Say, scripted_server
 

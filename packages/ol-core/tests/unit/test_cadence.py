@@ -3,9 +3,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from ol_core.cadence import OFF, Cadence
 from ol_core.environment import Environment, EnvironmentName, development
 from ol_core.failures import PermanentFailure
+from ol_core.orchestration.cadence import OFF, Cadence
 
 HOURLY = Cadence(dev=60, ci=OFF, qa=7200, production=3600)
 

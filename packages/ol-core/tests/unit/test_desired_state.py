@@ -9,7 +9,8 @@ import pytest
 import time_machine
 from hypothesis import given
 from hypothesis import strategies as st
-from ol_core.desired_state import (
+from ol_core.failures import OlError, PermanentFailure, TransientFailure
+from ol_core.orchestration.desired_state import (
     MAX_ATTEMPTS,
     WANTED_VERSION_TAG,
     AttemptPolicy,
@@ -32,8 +33,7 @@ from ol_core.desired_state import (
     succeeded,
     unfinished_submissions,
 )
-from ol_core.exports import Submission
-from ol_core.failures import OlError, PermanentFailure, TransientFailure
+from ol_core.orchestration.exports import Submission
 
 KEY = dg.AssetKey("exports")
 JOB = "export"

@@ -7,14 +7,14 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from click.testing import CliRunner, Result
-from ol_core.commands import recover
 from ol_core.dagster_storage import latest_check
-from ol_core.desired_state import AttemptPolicy, Step, failed_attempt, outcomes, succeeded
 from ol_core.failures import OlError, PermanentFailure, Quarantined, TransientFailure, UpstreamMissing
-from ol_core.follow_tick import Follower, FollowPlan, follow_tick
-from ol_core.inventory import INVENTORY_CHECK
-from ol_core.retirement import bury
-from ol_core.standing_checks import standing_checks
+from ol_core.orchestration.commands import recover
+from ol_core.orchestration.desired_state import AttemptPolicy, Step, failed_attempt, outcomes, succeeded
+from ol_core.orchestration.follow_tick import Follower, FollowPlan, follow_tick
+from ol_core.orchestration.inventory import INVENTORY_CHECK
+from ol_core.orchestration.retirement import bury
+from ol_core.orchestration.standing_checks import standing_checks
 
 SWEPT, ROWS, BESIDE = dg.AssetKey("exports"), dg.AssetKey(["raw", "rows"]), dg.AssetKey(["raw", "beside"])
 PARTITIONS = dg.DynamicPartitionsDefinition(name="courses")

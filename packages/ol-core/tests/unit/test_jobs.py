@@ -1,7 +1,7 @@
 import json
 
 import dagster as dg
-from ol_core.jobs import Worker, asset_job
+from ol_core.orchestration.jobs import Worker, asset_job
 
 
 @dg.asset

@@ -13,7 +13,7 @@ import dagster as dg
 import pytest
 from ol_core.dagster_storage import free_pool_slots, pool_limits, set_pool_limit
 from ol_core.environment import Environment, development
-from ol_core.pools import PoolState, apply_pools, declared_pools, pool_states
+from ol_core.orchestration.pools import PoolState, apply_pools, declared_pools, pool_states
 
 POOL_RUNS = """
 import json, sys, time

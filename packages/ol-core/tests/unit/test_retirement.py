@@ -9,7 +9,8 @@ import dagster as dg
 import pytest
 import time_machine
 from ol_core.dagster_storage import latest_check
-from ol_core.desired_state import (
+from ol_core.failures import OlError, PermanentFailure
+from ol_core.orchestration.desired_state import (
     AttemptPolicy,
     Recorded,
     Step,
@@ -22,16 +23,15 @@ from ol_core.desired_state import (
     recorded,
     succeeded,
 )
-from ol_core.failures import OlError, PermanentFailure
-from ol_core.retirement import (
+from ol_core.orchestration.retirement import (
     RETIREMENT_CHECK,
     ShrinkGuard,
     acknowledge,
     live_partitions,
     standing_shrinks,
 )
-from ol_core.sweep import Discovery, Known, Sweep, Unknown
-from ol_core.sweep_tick import COVERAGE_CHECK, SweepPlan, sweep_tick
+from ol_core.orchestration.sweep import Discovery, Known, Sweep, Unknown
+from ol_core.orchestration.sweep_tick import COVERAGE_CHECK, SweepPlan, sweep_tick
 
 KEY = dg.AssetKey("exports")
 PARTITIONS = dg.DynamicPartitionsDefinition(name="courses")

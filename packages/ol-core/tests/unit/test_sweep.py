@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ol_core.failures import OlError, PermanentFailure, TransientFailure
-from ol_core.sweep import Sweep, SweepCursor, tick_budget_seconds
+from ol_core.orchestration.sweep import Sweep, SweepCursor, tick_budget_seconds
 
 OPEN = SweepCursor().next_rotation(now=0.0)
 Settled = Callable[[str, str], bool]

@@ -7,9 +7,9 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 import pytest
-from ol_core.desired_state import DATA_VERSION_TAG
 from ol_core.environment import RAW_NAMESPACE
 from ol_core.failures import PermanentFailure
+from ol_core.orchestration.desired_state import DATA_VERSION_TAG
 from ol_core.tables import RawTableIOManager, TablePolicy, maintenance_asset
 
 KEY = dg.AssetKey([RAW_NAMESPACE, "raw__campus__rows"])

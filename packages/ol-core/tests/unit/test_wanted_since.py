@@ -5,7 +5,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from ol_core.desired_state import Step, wanted_since
+from ol_core.orchestration.desired_state import Step, wanted_since
 
 STEP = Step("export", dg.AssetKey("exports"), "export_all")
 FAILURE = dg.DagsterRunStatus.FAILURE

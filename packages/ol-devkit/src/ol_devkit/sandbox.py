@@ -11,7 +11,7 @@ from typing import TextIO
 
 from ol_core.environment import load_environment
 from ol_core.failures import PermanentFailure
-from ol_core.pools import apply_pools
+from ol_core.orchestration.pools import apply_pools
 
 from ol_devkit.campus import Campus, CampusContent, serve
 from ol_devkit.campus.content import files_below

@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from ol_core.desired_state import failure_reasons, latest_by_partition
-from ol_core.desired_state import outcomes as outcomes_of
 from ol_core.environment import RAW_NAMESPACE
+from ol_core.orchestration.desired_state import failure_reasons, latest_by_partition
+from ol_core.orchestration.desired_state import outcomes as outcomes_of
 from ol_core.tables import RawTableIOManager
 
 from ol_devkit.daemon import FailedTick, FinishedRun, failure_reason
 
 _QUARANTINE_SUFFIX = "__course_quarantine"
 _PARTITIONS_BLAMED = "failed"
-"""Label of the metadata with which `ol_core.desired_state.recorded` fails a run."""
+"""Label of the metadata with which `ol_core.orchestration.desired_state.recorded` fails a run."""
 
 
 @dataclass(slots=True)

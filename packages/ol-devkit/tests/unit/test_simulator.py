@@ -4,7 +4,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from ol_core.desired_state import held_versions, latest_by_partition
+from ol_core.orchestration.desired_state import held_versions, latest_by_partition
 from ol_devkit.simulator import Simulation, generic, memory, partitions_of, staged
 from ol_devkit.simulator.acts import fail, kill_daemon, kill_run, publish, refuse, skip, slow, together
 from ol_devkit.simulator.clock import FakeClock

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from ol_core.desired_state import recorded
 from ol_core.failures import OlError, PermanentFailure
+from ol_core.orchestration.desired_state import recorded
 from ol_core.tables import RawTableIOManager
 from ol_devkit.daemon import give_up_unfinished
 from ol_devkit.summary import Summary, summarize

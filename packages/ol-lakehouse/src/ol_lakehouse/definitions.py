@@ -5,10 +5,10 @@ from pathlib import Path
 
 import dagster as dg
 from dagster_dbt import DbtCliResource
-from ol_core.alerts import alert_definitions, alert_sink
-from ol_core.desired_state import AttemptPolicy, Step
 from ol_core.environment import Settings, load_environment
-from ol_core.jobs import LARGE, asset_job
+from ol_core.orchestration.alerts import alert_definitions, alert_sink
+from ol_core.orchestration.desired_state import AttemptPolicy, Step
+from ol_core.orchestration.jobs import LARGE, asset_job
 from ol_core.secrets import secrets_resource
 from ol_core.tables import RawTableIOManager
 

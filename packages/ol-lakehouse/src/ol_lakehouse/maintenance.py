@@ -1,7 +1,7 @@
 """The maintenance of the raw tables: the asset's place in the lakehouse, and when it runs."""
 
 import dagster as dg
-from ol_core.cadence import OFF, Cadence
+from ol_core.orchestration.cadence import OFF, Cadence
 from ol_core.tables import maintenance_asset
 
 from ol_lakehouse.resources import MAINTENANCE_POOL

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
-from ol_core.cadence import OFF, Cadence
-from ol_core.desired_state import WANTED_VERSION_TAG, AttemptPolicy, Outcome, Step, in_flight, outcomes
+from ol_core.orchestration.cadence import OFF, Cadence
+from ol_core.orchestration.desired_state import WANTED_VERSION_TAG, AttemptPolicy, Outcome, Step, in_flight, outcomes
 from ol_core.tables import RawTableIOManager
 
 BUILDS = Step("lakehouse_dbt_build", dg.AssetKey(["lakehouse", "dbt_build"]))

@@ -7,7 +7,7 @@ from datetime import datetime
 import dagster as dg
 import pytest
 import time_machine
-from ol_core.desired_state import WANTED_VERSION_TAG, AttemptPolicy, attempts_reset
+from ol_core.orchestration.desired_state import WANTED_VERSION_TAG, AttemptPolicy, attempts_reset
 from ol_lakehouse.sensors import BUILDS, build_sensor
 
 MANIFEST = {"sources": {"source.one": {"name": "raw__one"}}, "nodes": {}}

@@ -4,15 +4,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
-from ol_core.alerts import alert_definitions
-from ol_core.desired_state import AttemptPolicy
 from ol_core.environment import Environment, OpenEdxDeployment, load_environment
-from ol_core.exports import ExportLimits
-from ol_core.follow_tick import FollowPlan
-from ol_core.jobs import LARGE, SMALL, asset_job
+from ol_core.orchestration.alerts import alert_definitions
+from ol_core.orchestration.desired_state import AttemptPolicy
+from ol_core.orchestration.exports import ExportLimits
+from ol_core.orchestration.follow_tick import FollowPlan
+from ol_core.orchestration.jobs import LARGE, SMALL, asset_job
+from ol_core.orchestration.retirement import ShrinkGuard
+from ol_core.orchestration.standing_checks import standing_checks
 from ol_core.resources import shared_resources
-from ol_core.retirement import ShrinkGuard
-from ol_core.standing_checks import standing_checks
 
 from ol_openedx.assets import DeploymentAssets, deployment_assets
 from ol_openedx.resources import openedx_api

@@ -4,10 +4,10 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from ol_core.desired_state import as_version
 from ol_core.failures import OlError
 from ol_core.http import HttpPolicy
-from ol_core.sweep import Answers, Discovery, Known, Sweep, Unknown
+from ol_core.orchestration.desired_state import as_version
+from ol_core.orchestration.sweep import Answers, Discovery, Known, Sweep, Unknown
 
 from ol_openedx.client import CourseRun, OpenEdxClient
 from ol_openedx.client.openedx import VERSIONS_AT_ONCE
@@ -21,7 +21,7 @@ _OUTLINES_AT_A_TIME = 8
 
 @dataclass(frozen=True, slots=True)
 class DeploymentSource:
-    """A deployment as a source of `ol_core.sweep_tick`."""
+    """A deployment as a source of `ol_core.orchestration.sweep_tick`."""
 
     client: OpenEdxClient
     clock: Callable[[], float] = time.monotonic

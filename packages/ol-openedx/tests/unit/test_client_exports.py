@@ -8,8 +8,8 @@ from urllib.parse import quote
 
 import httpx
 import pytest
-from ol_core.exports import ExportLimits, Submission
 from ol_core.failures import OlError, PermanentFailure, TransientFailure, UpstreamMissing
+from ol_core.orchestration.exports import ExportLimits, Submission
 from ol_openedx.client import CourseExport
 from openedx_server import STUDIO, Answer, OpenEdxServer, client_of
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 import dagster as dg
-from ol_core.desired_state import AttemptPolicy
-from ol_core.exports import ExportLimits
+from ol_core.orchestration.desired_state import AttemptPolicy
+from ol_core.orchestration.exports import ExportLimits
 
 from ol_canvas.assets.content import raw_tables
 from ol_canvas.assets.keys import InstanceAssets

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from ol_core.desired_state import (
+from ol_core.failures import OlError, UpstreamMissing
+from ol_core.objects import FileObjectIOManager
+from ol_core.orchestration.desired_state import (
     DATA_VERSION_TAG,
     Recorded,
     WantedVersions,
@@ -18,8 +20,6 @@ from ol_core.desired_state import (
     latest_by_partition,
     recorded,
 )
-from ol_core.failures import OlError, UpstreamMissing
-from ol_core.objects import FileObjectIOManager
 from ol_core.tables import RawTableIOManager
 
 from ol_canvas.assets.keys import EACH_RUN_MANY_PARTITIONS, GROUP, OWNERS, InstanceAssets

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from ol_core.desired_state import (
+from ol_core.failures import OlError
+from ol_core.objects import FileObject, FileObjectIOManager, materialization, object_key
+from ol_core.orchestration.desired_state import (
     WANTED_VERSION_TAG,
     AttemptPolicy,
     Recorded,
@@ -22,9 +24,7 @@ from ol_core.desired_state import (
     unfinished_submissions,
     wanted_since,
 )
-from ol_core.exports import ExportLimits
-from ol_core.failures import OlError
-from ol_core.objects import FileObject, FileObjectIOManager, materialization, object_key
+from ol_core.orchestration.exports import ExportLimits
 from ol_core.tables import RawTableIOManager
 
 from ol_canvas.assets.keys import EACH_RUN_MANY_PARTITIONS, GROUP, OWNERS, InstanceAssets

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import httpx
-from ol_core.exports import Clock, ExportLimits, Submission, export_all
 from ol_core.failures import OlError, PermanentFailure
 from ol_core.http import (
     BearerAuth,
@@ -23,6 +22,7 @@ from ol_core.http import (
     link_pages,
     validated,
 )
+from ol_core.orchestration.exports import Clock, ExportLimits, Submission, export_all
 from pydantic import TypeAdapter
 
 from ol_canvas.client.exports import CourseExports, part_of_path
@@ -175,7 +175,7 @@ class CanvasClient:
             versions: Courses, and the version that each has now.
             directory: Where cartridges are written; the caller may move or remove each once it has it.
             limits: Exports in flight, and how long each may take.
-            resume: Exports that were submitted before; see `ol_core.exports.export_all`.
+            resume: Exports that were submitted before; see `ol_core.orchestration.exports.export_all`.
             wanted_since: Since when killed processes have been after a course's version; see `CourseExports`.
             on_submitted: Called with each batch that Canvas accepted, before it is waited for.
         """

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote
 
-from ol_core.exports import Accepted, Look, Submission
 from ol_core.failures import OlError, TransientFailure
 from ol_core.http import HttpClient, read_json
+from ol_core.orchestration.exports import Accepted, Look, Submission
 from pydantic import BaseModel, Field, TypeAdapter
 
 from ol_canvas.client.records import CanvasExport
@@ -75,7 +75,7 @@ _USER = TypeAdapter(_User)
 
 
 class CourseExports:
-    """The content exports of one Canvas, as a source of `ol_core.exports`.
+    """The content exports of one Canvas, as a source of `ol_core.orchestration.exports`.
 
     Args:
         canvas: Sends the requests.

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, BinaryIO, get_args, get_origin
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
-from ol_core.desired_state import DATA_VERSION_TAG, WANTED_VERSION_TAG, as_version, latest_by_partition, recorded
 from ol_core.environment import Environment
 from ol_core.failures import OlError, PermanentFailure, Quarantined, UpstreamMissing
 from ol_core.objects.files import (
@@ -25,6 +24,13 @@ from ol_core.objects.files import (
 )
 from ol_core.objects.s3 import S3, S3Store, s3_resource
 from ol_core.objects.stores import FsspecStore, LocalStore, Store
+from ol_core.orchestration.desired_state import (
+    DATA_VERSION_TAG,
+    WANTED_VERSION_TAG,
+    as_version,
+    latest_by_partition,
+    recorded,
+)
 
 if TYPE_CHECKING:
     from upath import UPath

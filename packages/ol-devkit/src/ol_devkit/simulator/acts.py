@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from ol_core.retirement import acknowledge, standing_shrinks
+from ol_core.orchestration.retirement import acknowledge, standing_shrinks
 
 from ol_devkit.simulator.simulation import Act, DaemonDeath, Simulation
 from ol_devkit.simulator.world import Fault, Listing, Refusal

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from ol_core.dagster_storage import latest_check
-from ol_core.desired_state import MAX_ATTEMPTS, latest_by_partition
-from ol_core.inventory import INVENTORY_CHECK
-from ol_core.sweep import DAEMON_SENSOR_TIMEOUT_SECONDS
+from ol_core.orchestration.desired_state import MAX_ATTEMPTS, latest_by_partition
+from ol_core.orchestration.inventory import INVENTORY_CHECK
+from ol_core.orchestration.sweep import DAEMON_SENSOR_TIMEOUT_SECONDS
 
 from ol_devkit.simulator.figures import RunRecord
 from ol_devkit.simulator.simulation import Simulation

@@ -16,9 +16,15 @@ from ol_canvas.client import CanvasClient
 from ol_canvas.resources import CanvasApiClientFactory
 from ol_canvas.sweep import list_version
 from ol_canvas.tables import COURSE_KINDS
-from ol_core.desired_state import DATA_VERSION_TAG, WANTED_VERSION_TAG, AttemptPolicy, as_version, succeeded
 from ol_core.environment import development
 from ol_core.http import HttpPolicy
+from ol_core.orchestration.desired_state import (
+    DATA_VERSION_TAG,
+    WANTED_VERSION_TAG,
+    AttemptPolicy,
+    as_version,
+    succeeded,
+)
 
 from ol_devkit.simulator.clock import FakeClock
 from ol_devkit.simulator.http import WorldTransport, located

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from itertools import chain
 
 import dagster as dg
-from ol_core.desired_state import (
+from ol_core.failures import OlError, TransientFailure, UpstreamMissing
+from ol_core.orchestration.desired_state import (
     AttemptPolicy,
     Recorded,
     Step,
@@ -17,10 +18,9 @@ from ol_core.desired_state import (
     succeeded,
     unfinished_submissions,
 )
-from ol_core.exports import Accepted, Clock, ExportLimits, Look, Submission, export_all
-from ol_core.failures import OlError, TransientFailure, UpstreamMissing
-from ol_core.sweep import Discovery, Known, Sweep, Unknown
-from ol_core.sweep_tick import TICK_SECONDS, SweepPlan, sweep_tick
+from ol_core.orchestration.exports import Accepted, Clock, ExportLimits, Look, Submission, export_all
+from ol_core.orchestration.sweep import Discovery, Known, Sweep, Unknown
+from ol_core.orchestration.sweep_tick import TICK_SECONDS, SweepPlan, sweep_tick
 
 from ol_devkit.simulator.subject import Event, Subject, given_up_by_outcome, held_by_outcome, sensors_of
 from ol_devkit.simulator.world import World
@@ -37,7 +37,7 @@ _LIMITS = ExportLimits()
 
 @dataclass(frozen=True, slots=True)
 class WorldSource:
-    """A world as a source of `ol_core.sweep_tick`: a call a batch."""
+    """A world as a source of `ol_core.orchestration.sweep_tick`: a call a batch."""
 
     world: World
     batch_size: int
@@ -68,7 +68,7 @@ class WorldSource:
 
 @dataclass(frozen=True, slots=True)
 class WorldExports:
-    """A world as a source of `ol_core.exports`."""
+    """A world as a source of `ol_core.orchestration.exports`."""
 
     world: World
 

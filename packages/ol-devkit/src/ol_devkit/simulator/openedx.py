@@ -10,9 +10,15 @@ from urllib.parse import unquote
 
 import dagster as dg
 import httpx
-from ol_core.desired_state import DATA_VERSION_TAG, WANTED_VERSION_TAG, AttemptPolicy, as_version, succeeded
 from ol_core.environment import development
 from ol_core.http import HttpPolicy
+from ol_core.orchestration.desired_state import (
+    DATA_VERSION_TAG,
+    WANTED_VERSION_TAG,
+    AttemptPolicy,
+    as_version,
+    succeeded,
+)
 from ol_openedx.archive import TABLE_KINDS
 from ol_openedx.assets import DeploymentAssets
 from ol_openedx.assets.content import LAST_KIND, READER_VERSION

@@ -14,7 +14,7 @@ from typing import Literal
 from uuid import uuid4
 
 import dagster as dg
-from ol_core.sweep import DAEMON_SENSOR_TIMEOUT_SECONDS
+from ol_core.orchestration.sweep import DAEMON_SENSOR_TIMEOUT_SECONDS
 
 from ol_devkit.daemon import apply_changes, execute, tick_error
 from ol_devkit.simulator.figures import Figures, RunRecord, TickRecord, peak_memory, reset_peak_memory

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import dagster as dg
-from ol_core.desired_state import AttemptPolicy, held_versions, outcomes
+from ol_core.orchestration.desired_state import AttemptPolicy, held_versions, outcomes
 
 from ol_devkit.daemon import evaluate
 
@@ -118,7 +118,7 @@ def sensors_of(definitions: dg.Definitions, names: Collection[str] = ()) -> list
 
 
 def held_by_outcome(asset_key: dg.AssetKey) -> Callable[[dg.DagsterInstance], Mapping[str, str]]:
-    """Return how to read the versions held where `ol_core.desired_state` records them."""
+    """Return how to read the versions held where `ol_core.orchestration.desired_state` records them."""
     return lambda instance: held_versions(instance, asset_key)
 
 

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
-from ol_core.desired_state import (
+from ol_core.failures import OlError, UpstreamMissing
+from ol_core.objects import FileObject, FileObjectIOManager, materialization
+from ol_core.orchestration.desired_state import (
     DATA_VERSION_TAG,
     Recorded,
     WantedVersions,
@@ -14,8 +16,6 @@ from ol_core.desired_state import (
     latest_by_partition,
     recorded,
 )
-from ol_core.failures import OlError, UpstreamMissing
-from ol_core.objects import FileObject, FileObjectIOManager, materialization
 from ol_core.tables import RawTableIOManager
 
 from ol_openedx.archive import TABLE_KINDS, ArchiveSummary, table_schema, write_parquet_tables

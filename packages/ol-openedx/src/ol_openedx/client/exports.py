@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from ol_core.exports import Accepted, Look, Submission
 from ol_core.failures import OlError, PermanentFailure
 from ol_core.http import HttpClient, failure, read_json, redact
+from ol_core.orchestration.exports import Accepted, Look, Submission
 from pydantic import BaseModel, TypeAdapter
 
 from ol_openedx.client.records import CourseExport
@@ -36,7 +36,7 @@ _OBJECT = TypeAdapter(dict[str, Any])
 
 
 class StudioExports:
-    """The exports of one Studio, as a source of `ol_core.exports`."""
+    """The exports of one Studio, as a source of `ol_core.orchestration.exports`."""
 
     def __init__(self, studio: HttpClient, directory: Path) -> None:
         self._studio, self._directory = studio, directory

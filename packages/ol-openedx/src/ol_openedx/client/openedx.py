@@ -12,7 +12,6 @@ from typing import Any, Self
 from urllib.parse import quote
 
 import httpx
-from ol_core.exports import Clock, ExportLimits, Submission, export_all
 from ol_core.failures import OlError, PermanentFailure, UpstreamMissing
 from ol_core.http import (
     ClientCredentialsAuth,
@@ -24,6 +23,7 @@ from ol_core.http import (
     read_json,
     validated,
 )
+from ol_core.orchestration.exports import Clock, ExportLimits, Submission, export_all
 from pydantic import BaseModel, TypeAdapter
 
 from ol_openedx.client.exports import EXPORT, StudioExports
@@ -179,7 +179,7 @@ class OpenEdxClient:
             versions: Course runs, and the version that each has now.
             directory: Where archives are written; the caller may move or remove each once it has it.
             limits: Exports in flight, and how long each may take.
-            resume: Exports that were submitted before; see `ol_core.exports.export_all`.
+            resume: Exports that were submitted before; see `ol_core.orchestration.exports.export_all`.
             on_submitted: Called with each batch that Studio accepted, before it is waited for.
         """
         clock = Clock(self._runtime.sleep, self._runtime.clock)

@@ -5,10 +5,10 @@ window that has closed. Before a message leaves it is written down as an observa
 none is told twice, whatever becomes of the process; one that was not taken is told again, with the same id.
 """
 
-from ol_core.alerts.definitions import ALERTS, alert_definitions
-from ol_core.alerts.messages import Alert
-from ol_core.alerts.sinks import AlertSink, LogSink, WebhookSink, alert_sink
-from ol_core.alerts.tick import DELIVERY_TAG, LAG_CHECK, AlertPlan, alert_tick
+from ol_core.orchestration.alerts.definitions import ALERTS, alert_definitions
+from ol_core.orchestration.alerts.messages import Alert
+from ol_core.orchestration.alerts.sinks import AlertSink, LogSink, WebhookSink, alert_sink
+from ol_core.orchestration.alerts.tick import DELIVERY_TAG, LAG_CHECK, AlertPlan, alert_tick
 
 __all__ = [
     "ALERTS",

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 import dagster as dg
 
-from ol_core.desired_state import AttemptPolicy, Step, decide
-from ol_core.inventory import news
-from ol_core.retirement import live_partitions
+from ol_core.orchestration.desired_state import AttemptPolicy, Step, decide
+from ol_core.orchestration.inventory import news
+from ol_core.orchestration.retirement import live_partitions
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 import dagster as dg
 
 from ol_core.dagster_storage import latest_check
-from ol_core.follow_tick import Follower, FollowPlan
-from ol_core.inventory import INVENTORY_CHECK, take
-from ol_core.retirement import RETIREMENT_CHECK, live_partitions
-from ol_core.sweep_tick import COVERAGE_CHECK
+from ol_core.orchestration.follow_tick import Follower, FollowPlan
+from ol_core.orchestration.inventory import INVENTORY_CHECK, take
+from ol_core.orchestration.retirement import RETIREMENT_CHECK, live_partitions
+from ol_core.orchestration.sweep_tick import COVERAGE_CHECK
 
 _SWEPT = {
     COVERAGE_CHECK: "Whether every version was read in the last rotation of the sweep, and the list of what exists.",

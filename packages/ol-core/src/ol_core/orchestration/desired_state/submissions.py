@@ -8,8 +8,8 @@ from typing import Any
 import dagster as dg
 
 from ol_core.dagster_storage import DATA_VERSION_TAG
-from ol_core.desired_state.outcomes import RETIRED_TAG, RUN_TAG, Outcome, observations_since
-from ol_core.exports import Submission
+from ol_core.orchestration.desired_state.outcomes import RETIRED_TAG, RUN_TAG, Outcome, observations_since
+from ol_core.orchestration.exports import Submission
 
 SUBMITTED_TAG = "ol/submitted"
 """On an observation without partition: how many exports were submitted together."""

@@ -14,8 +14,8 @@ from ol_core.failures import PermanentFailure
 if TYPE_CHECKING:
     import dagster as dg
 
-    from ol_core.desired_state import Outcome
-    from ol_core.retirement import Shrink
+    from ol_core.orchestration.desired_state import Outcome
+    from ol_core.orchestration.retirement import Shrink
 
 _SHOWN = 20
 _ENDINGS = {"t": "failed", "p": "failed", "m": "failed", "q": "quarantined", "s": "held", "r": "to be tried again"}
@@ -103,7 +103,7 @@ def show(assets: tuple[str, ...], *, as_json: bool) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def acknowledge(asset: str, shrink: str, *, yes: bool) -> None:
     """Retire what SHRINK names of ASSET, since it is really gone; `ol retire show` lists both."""
-    from ol_core.retirement import acknowledge as retire_all
+    from ol_core.orchestration.retirement import acknowledge as retire_all
 
     with _instance() as instance:
         asset_key = _known(instance, asset)
@@ -146,7 +146,7 @@ def _attempts_of(instance: "dg.DagsterInstance", name: str) -> "dg.AssetKey":
     import dagster as dg
 
     from ol_core.dagster_storage import latest_check
-    from ol_core.inventory import ATTEMPTS_METADATA, INVENTORY_CHECK
+    from ol_core.orchestration.inventory import ATTEMPTS_METADATA, INVENTORY_CHECK
 
     asset_key = _known(instance, name)
     inventory = latest_check(instance, asset_key, INVENTORY_CHECK)
@@ -159,7 +159,7 @@ def _attempts_of(instance: "dg.DagsterInstance", name: str) -> "dg.AssetKey":
 
 
 def _outcomes(instance: "dg.DagsterInstance", asset_key: "dg.AssetKey") -> "Mapping[str, Outcome]":
-    from ol_core.desired_state import outcomes
+    from ol_core.orchestration.desired_state import outcomes
 
     return outcomes(instance, asset_key) or outcomes(instance, asset_key, [""])
 
@@ -186,7 +186,7 @@ def _chosen(
 def _rows(
     instance: "dg.DagsterInstance", asset_key: "dg.AssetKey", chosen: "Mapping[str, Outcome]"
 ) -> list[dict[str, Any]]:
-    from ol_core.desired_state import failure_reasons
+    from ol_core.orchestration.desired_state import failure_reasons
 
     reasons = failure_reasons(instance, asset_key, [one for one in chosen if one]) if any(chosen) else {}
     return [
@@ -201,14 +201,14 @@ def _rows(
 
 
 def _forgive(instance: "dg.DagsterInstance", asset_key: "dg.AssetKey", chosen: "Mapping[str, Outcome]") -> None:
-    from ol_core.desired_state import attempts_reset
+    from ol_core.orchestration.desired_state import attempts_reset
 
     for partition, outcome in chosen.items():
         instance.report_runless_asset_event(attempts_reset(asset_key, partition, outcome.version))
 
 
 def _shrinks(instance: "dg.DagsterInstance", assets: Sequence[str]) -> "list[Shrink]":
-    from ol_core.retirement import standing_shrinks
+    from ol_core.orchestration.retirement import standing_shrinks
 
     keys = [_known(instance, asset) for asset in assets] or sorted(instance.all_asset_keys())
     return standing_shrinks(instance, keys)

@@ -5,9 +5,9 @@ from typing import TypeVar
 
 import dagster as dg
 
-from ol_core.desired_state.outcomes import failed_attempt, outcomes, succeeded
-from ol_core.desired_state.requests import ENDED_TAG, STARTED_TAG, asked
 from ol_core.failures import OlError, TransientFailure
+from ol_core.orchestration.desired_state.outcomes import failed_attempt, outcomes, succeeded
+from ol_core.orchestration.desired_state.requests import ENDED_TAG, STARTED_TAG, asked
 
 T = TypeVar("T")
 

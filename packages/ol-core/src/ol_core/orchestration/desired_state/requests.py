@@ -16,7 +16,9 @@ import dagster as dg
 from pydantic import Field
 
 from ol_core.dagster_storage import DATA_VERSION_TAG, tag_run
-from ol_core.desired_state.outcomes import (
+from ol_core.environment import Environment
+from ol_core.failures import TransientFailure
+from ol_core.orchestration.desired_state.outcomes import (
     RUN_TAG,
     WANTED_VERSION_TAG,
     Outcome,
@@ -24,9 +26,7 @@ from ol_core.desired_state.outcomes import (
     observations_since,
     outcomes,
 )
-from ol_core.desired_state.submissions import submissions_of
-from ol_core.environment import Environment
-from ol_core.failures import TransientFailure
+from ol_core.orchestration.desired_state.submissions import submissions_of
 
 SETTLED_TAG = "ol/settled"
 """On a run that ended badly, once what it left unsaid is recorded: `told`, `killed`, or `outage`."""

@@ -6,9 +6,9 @@ from typing import Any, Protocol
 import dagster as dg
 from pydantic import Field
 
-from ol_core.alerts.messages import Alert
 from ol_core.environment import Environment, SecretRef
 from ol_core.failures import PermanentFailure
+from ol_core.orchestration.alerts.messages import Alert
 from ol_core.secrets import Secrets, secrets_resource
 from ol_core.webhooks import WebhookClient
 

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from ol_core.alerts.messages import Alert
-from ol_core.alerts.sinks import AlertSink
 from ol_core.dagster_storage import EndingCount, count_endings, newest_tag_id, sample_event_ids, tag_run
-from ol_core.desired_state import (
+from ol_core.failures import OlError, TransientFailure
+from ol_core.orchestration.alerts.messages import Alert
+from ol_core.orchestration.alerts.sinks import AlertSink
+from ol_core.orchestration.desired_state import (
     FAILURE_PATTERN,
     FAILURES,
     RUN_TAG,
@@ -24,7 +25,6 @@ from ol_core.desired_state import (
     failed_attempt,
     observations_since,
 )
-from ol_core.failures import OlError, TransientFailure
 
 LAG_CHECK = "alert_lag"
 """Name of the asset check that says how old the oldest failure is that nobody was told of."""

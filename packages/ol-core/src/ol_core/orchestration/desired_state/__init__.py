@@ -7,7 +7,7 @@ can neither lose an update nor repeat a run for ever: attempts are bounded for e
 """
 
 from ol_core.dagster_storage import DATA_VERSION_TAG
-from ol_core.desired_state.outcomes import (
+from ol_core.orchestration.desired_state.outcomes import (
     FAILURE_PATTERN,
     FAILURES,
     RESET_TAG,
@@ -27,8 +27,8 @@ from ol_core.desired_state.outcomes import (
     outcomes,
     succeeded,
 )
-from ol_core.desired_state.recording import Recorded, recorded
-from ol_core.desired_state.requests import (
+from ol_core.orchestration.desired_state.recording import Recorded, recorded
+from ol_core.orchestration.desired_state.requests import (
     MAX_ATTEMPTS,
     NO_RUN_RETRIES,
     SETTLED_TAG,
@@ -46,7 +46,7 @@ from ol_core.desired_state.requests import (
     settle,
     wanted_since,
 )
-from ol_core.desired_state.submissions import submitted, unfinished_submissions
+from ol_core.orchestration.desired_state.submissions import submitted, unfinished_submissions
 
 __all__ = [
     "DATA_VERSION_TAG",

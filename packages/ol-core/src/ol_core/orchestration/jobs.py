@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from ol_core.desired_state import NO_RUN_RETRIES
+from ol_core.orchestration.desired_state import NO_RUN_RETRIES
 
 MAX_RUNTIME_TAG = "dagster/max_runtime"
 """Seconds after which Dagster's run monitoring ends a run."""

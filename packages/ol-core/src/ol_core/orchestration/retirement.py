@@ -17,10 +17,18 @@ from dataclasses import dataclass, field, replace
 import dagster as dg
 
 from ol_core.dagster_storage import is_backfilling, latest_check
-from ol_core.desired_state import RETIRED_TAG, UNFINISHED, Outcome, asked, failure_reasons, outcome_event, outcomes
 from ol_core.environment import Environment
 from ol_core.failures import PermanentFailure
-from ol_core.sweep import Discovery, Known, Unknown
+from ol_core.orchestration.desired_state import (
+    RETIRED_TAG,
+    UNFINISHED,
+    Outcome,
+    asked,
+    failure_reasons,
+    outcome_event,
+    outcomes,
+)
+from ol_core.orchestration.sweep import Discovery, Known, Unknown
 
 RETIREMENT_CHECK = "partition_retirement"
 """Name of the asset check that says whether a shrink of the source waits for somebody to believe it."""

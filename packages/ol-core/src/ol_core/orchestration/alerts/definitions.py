@@ -5,12 +5,12 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from ol_core.alerts.sinks import SINK_RESOURCE, AlertSink
-from ol_core.alerts.tick import LAG_CHECK, AlertPlan, alert_tick, lag, untold_failures
-from ol_core.cadence import OFF, Cadence
 from ol_core.dagster_storage import latest_check
-from ol_core.desired_state import Step
 from ol_core.environment import Environment
+from ol_core.orchestration.alerts.sinks import SINK_RESOURCE, AlertSink
+from ol_core.orchestration.alerts.tick import LAG_CHECK, AlertPlan, alert_tick, lag, untold_failures
+from ol_core.orchestration.cadence import OFF, Cadence
+from ol_core.orchestration.desired_state import Step
 
 ALERTS = Cadence(dev=60, ci=OFF, qa=60, production=60)
 """Seconds between two looks for failures."""

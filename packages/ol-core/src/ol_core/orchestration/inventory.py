@@ -14,7 +14,7 @@ from typing import Literal
 
 import dagster as dg
 
-from ol_core.desired_state import Outcome, Step, failure_reasons, newest_observation_id, outcomes
+from ol_core.orchestration.desired_state import Outcome, Step, failure_reasons, newest_observation_id, outcomes
 
 INVENTORY_CHECK = "inventory"
 """Name of the asset check."""
