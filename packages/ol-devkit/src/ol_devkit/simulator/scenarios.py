@@ -191,7 +191,7 @@ SCENARIOS: Sequence[Scenario] = (
         bars.shrunk,
     ),
     Scenario(
-        "fifty-thousand", "Nothing happens to 50,000 partitions.", 100, _quiet, bars.nothing_changes, partitions=50_000
+        "fifty-thousand", "Nothing happens to 50,000 partitions.", 100, _quiet, bars.nothing_is_done, partitions=50_000
     ),
     Scenario(
         "deaths",
