@@ -153,7 +153,7 @@ def test_each_bad_archive_fails_alone_with_its_reason(mixed: "Outcome") -> None:
     assert mixed.failed.keys() == REASONS.keys()
     for name, reason in REASONS.items():
         failure = mixed.failed[name]
-        assert failure["reason"].startswith("PermanentFailure: ")
+        assert failure["reason"].startswith("Quarantined: ")
         assert reason in failure["reason"]
         assert failure["asset"] == ("canvas/course_content" if name.endswith("imscc") else XML)
         kept = Path(failure["reason"].rpartition("the file is kept at ")[2])
