@@ -18,6 +18,9 @@ from ol_devkit.simulator import SCENARIOS, ConditionTicker, Subject, Verdict, Wo
 from ol_devkit.simulator.subject import Event, sensors_of
 
 N = int(os.environ.get("OL_BENCHMARK_PARTITIONS", "500"))
+CHOSEN = set(filter(None, os.environ.get("OL_BENCHMARK_SCENARIOS", "").split(",")))
+"""Names of the scenarios to play; all but the largest by default."""
+
 AT_ONCE = 100
 """Exports that are wanted at once: the baseline spends a run on each."""
 
@@ -137,7 +140,7 @@ def test_the_same_world_for_both() -> None:
     )
     ours, theirs = [], []
     for scenario in SCENARIOS:
-        if scenario.name == "fifty-thousand":
+        if scenario.name == "fifty-thousand" or (CHOSEN and scenario.name not in CHOSEN):
             continue
         partitions = AT_ONCE if scenario.name == "exports-at-once" else N
         ours.append(play(scenario, lambda world, _: generic(world), partitions=partitions))

@@ -113,7 +113,7 @@ SCENARIOS: Sequence[Scenario] = (
         "fails-for-good",
         "One partition moves, and can never be exported again.",
         1000,
-        lambda names: {10: together(publish({names[0]: "2"}), fail(names[:1], "permanent"))},
+        lambda names: {10: together(publish({names[0]: "2"}), fail(names[:1], "permanent"), slow(export_seconds=150))},
         bars.fails_for_good,
     ),
     Scenario(
@@ -121,8 +121,8 @@ SCENARIOS: Sequence[Scenario] = (
         "A partition's export fails twice and succeeds; its next version fails without end.",
         300,
         lambda names: {
-            10: together(publish({names[0]: "2"}), fail(names[:1], "transient")),
-            70: heal(names[:1]),
+            10: together(publish({names[0]: "2"}), fail(names[:1], "transient"), slow(export_seconds=150)),
+            75: heal(names[:1]),
             90: together(publish({names[0]: "3"}), fail(names[:1], "transient")),
         },
         bars.fails_for_a_while,
