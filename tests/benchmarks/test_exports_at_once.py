@@ -36,6 +36,9 @@ def told(verdict: Verdict, database: str) -> float:
         f"{figures['database_bytes'] / verdict.partitions:,.0f} bytes a course; {figures['runs_by_end']} runs; "
         f"source calls {figures['calls']}\n"
     )
+    for job, seconds in figures["run_cpu_seconds_by_job"].items():
+        sys.stdout.write(f"  {job}: {seconds / verdict.partitions:.4f} CPU s a course\n")
+    sys.stdout.write(f"  ticks: {ticking / verdict.partitions:.4f} CPU s a course\n")
     for finding in verdict.findings:
         sys.stdout.write(f"  {'ok' if finding.holds else 'MISSED'}: {finding.bar}: {finding.measured}\n")
     return a_course

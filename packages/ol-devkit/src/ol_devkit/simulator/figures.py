@@ -112,6 +112,10 @@ class Figures:
             "tick_wall_seconds_max": round(max((tick.wall_seconds for tick in self.ticks), default=0.0), 3),
             "tick_calls_max": max((tick.calls for tick in self.ticks), default=0),
             "run_cpu_seconds": round(sum(run.cpu_seconds for run in self.runs), 2),
+            "run_cpu_seconds_by_job": {
+                job: round(sum(run.cpu_seconds for run in self.runs_of(job)), 2)
+                for job in sorted({run.job for run in self.runs})
+            },
             "cursor_bytes_max": max((tick.cursor_bytes for tick in self.ticks), default=0),
             "database_bytes": self.database_bytes,
             "peak_memory_bytes": self.peak_memory_bytes,

@@ -177,13 +177,14 @@ class Simulation:
         apply_changes(self.storage.instance, result)
         for request in result.run_requests or []:
             record.requested += tuple((str(request.job_name), one) for one in requested_partitions(request))
-            self._queue.append((request, self._queued(request) if self._running else ""))
+            waits = bool(self._running or self._queue)
+            self._queue.append((request, self._queued(request) if waits else ""))
         if dies is None and result.cursor is not None:
             self._cursors[ticker.name] = result.cursor
             record.cursor_bytes = len(result.cursor)
 
     def _queued(self, request: dg.RunRequest) -> str:
-        """Let a run stand in the queue while another one goes on; return its id."""
+        """Let a run stand in the queue while others come first; return its id."""
         run = dg.DagsterRun(
             job_name=str(request.job_name),
             run_id=str(uuid4()),
