@@ -49,12 +49,13 @@ def told(verdict: Verdict, database: str) -> float:
 def test_exports_wanted_at_once() -> None:
     verdict = play(AT_ONCE, SUBJECTS["openedx"], partitions=N)
     a_course = told(verdict, "SQLite")
-    alone = a_run_a_course()
+    starting, alone = a_worker(), a_run_a_course()
     sys.stdout.write(
-        f"a run a course, exports only: {alone:.2f} CPU s a course, {alone / a_course:.0f} times as much\n"
+        f"a run a course, its export only: {alone:.2f} CPU s a course, and {starting:.1f} to start its process: "
+        f"{(starting + alone) / a_course:.0f} times as much\n"
     )
     assert verdict.holds
-    assert alone > a_course
+    assert starting + alone > a_course
 
 
 @pytest.mark.benchmark
