@@ -9,8 +9,10 @@ import pytest
 import time_machine
 from hypothesis import given
 from hypothesis import strategies as st
+from ol_core.dagster_storage import tag_run
 from ol_core.failures import OlError, PermanentFailure, TransientFailure
 from ol_core.orchestration.desired_state import (
+    GIVEN_UP_TAG,
     MAX_ATTEMPTS,
     WANTED_VERSION_TAG,
     AttemptPolicy,
@@ -269,6 +271,18 @@ def test_a_killed_run_of_a_person_counts_too(world: World) -> None:
     assert outcomes(world.instance, KEY)["a"].attempts == 1
     with hours_from_now(1):
         assert world.tick().requested == {"a": "1"}
+
+
+def test_a_run_that_ended_with_its_users_process_is_no_failed_attempt(world: World) -> None:
+    world.publish(a="1")
+    world.killed_after = 0
+    world.tick()
+    (run,) = world.instance.get_runs()
+    tag_run(world.instance, run.run_id, {GIVEN_UP_TAG: "ended"})
+    world.killed_after = None
+
+    assert world.tick().requested == {"a": "1"}
+    assert outcomes(world.instance, KEY)["a"].ending == "s"
 
 
 def test_a_run_of_a_person_that_succeeds_leaves_nothing_to_request(world: World) -> None:

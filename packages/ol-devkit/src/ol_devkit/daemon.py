@@ -11,10 +11,10 @@ from graphlib import TopologicalSorter
 from typing import Any
 
 import dagster as dg
-from ol_core.dagster_storage import free_pool_slots
+from ol_core.dagster_storage import free_pool_slots, tag_run
+from ol_core.orchestration.desired_state import GIVEN_UP_TAG, UNFINISHED
 
 _MAX_ROUNDS = 50
-_UNFINISHED = [status for status in dg.DagsterRunStatus if status.value not in ("SUCCESS", "FAILURE", "CANCELED")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +52,14 @@ class FailedTick:
 def give_up_unfinished(instance: dg.DagsterInstance) -> int:
     """Cancel the runs that a process which was killed has left unfinished; they would block their jobs for ever.
 
+    What they left undone is behind again, and none of it has used up an attempt.
+
     Returns:
         How many there were.
     """
-    runs = instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED))
+    runs = instance.get_runs(dg.RunsFilter(statuses=UNFINISHED))
     for run in runs:
+        tag_run(instance, run.run_id, {GIVEN_UP_TAG: "process gone"})
         instance.report_run_canceled(run, message="The process that executed this run is gone.")
     free_pool_slots(instance)
     return len(runs)

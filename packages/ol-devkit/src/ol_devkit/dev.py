@@ -115,10 +115,13 @@ def _start_afresh() -> None:
 def _cancel_runs() -> None:
     """Mark the runs that are about to be interrupted as canceled by a person, so that none is a failed attempt."""
     import dagster as dg
+    from ol_core.dagster_storage import tag_run
+    from ol_core.orchestration.desired_state import GIVEN_UP_TAG
 
     statuses = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
     with dg.DagsterInstance.get() as instance:
         for run in instance.get_runs(dg.RunsFilter(statuses=statuses)):
+            tag_run(instance, run.run_id, {GIVEN_UP_TAG: "ol dev stopped"})
             instance.report_run_canceling(run)
 
 

@@ -29,6 +29,7 @@ from ol_core.orchestration.desired_state.outcomes import (
 )
 from ol_core.orchestration.desired_state.recording import Recorded, recorded
 from ol_core.orchestration.desired_state.requests import (
+    GIVEN_UP_TAG,
     MAX_ATTEMPTS,
     NO_RUN_RETRIES,
     SETTLED_TAG,
@@ -52,6 +53,7 @@ __all__ = [
     "DATA_VERSION_TAG",
     "FAILURES",
     "FAILURE_PATTERN",
+    "GIVEN_UP_TAG",
     "MAX_ATTEMPTS",
     "NO_RUN_RETRIES",
     "RESET_TAG",

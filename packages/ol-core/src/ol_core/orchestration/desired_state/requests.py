@@ -31,6 +31,9 @@ from ol_core.orchestration.desired_state.submissions import submissions_of
 SETTLED_TAG = "ol/settled"
 """On a run that ended badly, once what it left unsaid is recorded: `told`, `killed`, or `outage`."""
 
+GIVEN_UP_TAG = "ol/given_up"
+"""On a run that its user ended together with its process: nothing of it is a failed attempt."""
+
 STARTED_TAG = "ol/started"
 """On an observation without partition: what a run that was started by hand works on, in its metadata."""
 
@@ -273,7 +276,7 @@ def settle(instance: dg.DagsterInstance, step: Step) -> dict[str, str]:
         if SETTLED_TAG in run.tags:
             continue
         trace = _trace(instance, step.asset_key, run, since=record.create_timestamp.timestamp() - 1)
-        if not trace.ended:
+        if not trace.ended and GIVEN_UP_TAG not in run.tags:
             for partition in _blamed(run.run_id, trace, step.at_once):
                 before = outcomes(instance, step.asset_key, [partition]).get(partition)
                 event = failed_attempt(
