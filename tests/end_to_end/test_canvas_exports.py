@@ -17,12 +17,10 @@ from typing import Any
 import dagster as dg
 import pytest
 import time_machine
-from ol_canvas.definitions import _instance
-from ol_canvas.resources import canvas_api
+from ol_canvas.definitions import location
 from ol_core.dagster_storage import free_pool_slots
 from ol_core.environment import Environment, load_environment
 from ol_core.orchestration.desired_state import UNFINISHED, failure_reasons, outcomes
-from ol_core.resources import shared_resources
 from ol_core.tables import RawTableIOManager
 from ol_devkit.campus import Campus, CampusContent, Scripted, canvas_throttled
 from ol_devkit.daemon import FailedTick, FinishedRun, apply_changes, evaluate, run_until_quiet
@@ -57,9 +55,7 @@ class Platform:
     @property
     def definitions(self) -> dg.Definitions:
         """What the location makes of this environment."""
-        resources = {**shared_resources(self.environment), "canvas_api": canvas_api(self.environment)}
-        instances = (_instance(self.environment, one) for one in self.environment.canvas)
-        return dg.Definitions.merge(dg.Definitions(resources=resources, executor=dg.in_process_executor), *instances)
+        return location(self.environment)
 
     def settle(self, *, on_start: Callable[[str], None] = lambda _: None) -> list[FinishedRun]:
         """Tick and run until nothing is requested; return the runs."""

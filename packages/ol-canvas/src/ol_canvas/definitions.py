@@ -1,72 +1,54 @@
 """The `canvas` code location: every Canvas instance of the environment."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import dagster as dg
 from ol_core.environment import CanvasInstance, Environment, load_environment
-from ol_core.orchestration.alerts import alert_definitions
+from ol_core.orchestration.content_location import ContentSource, content_location
 from ol_core.orchestration.desired_state import AttemptPolicy
 from ol_core.orchestration.exports import ExportLimits
-from ol_core.orchestration.follow_tick import FollowPlan
 from ol_core.orchestration.jobs import LARGE, SMALL, asset_job
-from ol_core.orchestration.retirement import ShrinkGuard
-from ol_core.orchestration.standing_checks import standing_checks
-from ol_core.resources import shared_resources
 
 from ol_canvas.assets import InstanceAssets, instance_assets
 from ol_canvas.resources import canvas_api
-from ol_canvas.sensors import FOLLOW, SWEEP, follow_plan, follow_sensor, sweep_sensor
+from ol_canvas.sensors import FOLLOW, SWEEP, follow_plan, open_source
 
 
 @dg.definitions
 def defs() -> dg.Definitions:
     """Build the location from the environment in force; the only file it may read is the environment's."""
-    environment = load_environment()
-    return dg.Definitions.merge(
-        dg.Definitions(
-            resources={**shared_resources(environment), "canvas_api": canvas_api(environment)},
-            executor=dg.in_process_executor,
-        ),
-        *(_instance(environment, one) for one in environment.canvas),
-        alert_definitions(
-            "canvas", environment, [step for one in environment.canvas for step in _plan(environment, one).steps]
-        ),
+    return location(load_environment())
+
+
+def location(environment: Environment) -> dg.Definitions:
+    """Build the location of an environment."""
+    return content_location(
+        "canvas",
+        environment,
+        resources={"canvas_api": canvas_api(environment)},
+        sources=[_source(environment, instance) for instance in environment.canvas],
     )
 
 
-def _plan(environment: Environment, instance: CanvasInstance) -> FollowPlan:
-    return follow_plan(
-        InstanceAssets(instance.name),
-        policy=AttemptPolicy.of(environment),
-        exports_in_flight=environment.orchestration.exports_in_flight,
-        announces=environment.learn.writable,
-    )
-
-
-def _instance(environment: Environment, instance: CanvasInstance) -> dg.Definitions:
-    keys = InstanceAssets(instance.name)
-    plan, stated = _plan(environment, instance), environment.orchestration
-    limits = ExportLimits(stated.exports_in_flight, stated.export_deadline_seconds)
-    steps = instance_assets(keys, webhook_source=instance.webhook_source, policy=plan.policy, limits=limits)
-    jobs = _jobs(keys, steps, limits)
-    return dg.Definitions(
+def _source(environment: Environment, instance: CanvasInstance) -> ContentSource:
+    keys, policy, limits = InstanceAssets(instance.name), AttemptPolicy.of(environment), ExportLimits.of(environment)
+    steps = instance_assets(keys, webhook_source=instance.webhook_source, policy=policy, limits=limits)
+    return ContentSource(
+        title=instance.name,
+        name=keys.name,
+        plan=follow_plan(keys, policy=policy, exports_in_flight=limits.in_flight, announces=environment.learn.writable),
         assets=list(steps.values()),
-        asset_checks=[standing_checks(keys.name("standing_checks"), plan)],
-        jobs=list(jobs.values()),
-        sensors=[
-            *SWEEP.registered(
-                environment,
-                lambda seconds: sweep_sensor(
-                    keys, jobs, plan, rotation_seconds=seconds, guard=ShrinkGuard.of(environment)
-                ),
-            ),
-            *FOLLOW.registered(environment, lambda seconds: follow_sensor(keys, jobs, plan, seconds=seconds)),
-        ],
+        jobs=_jobs(keys, steps, limits),
+        resource="canvas_api",
+        open_source=partial(open_source, keys),
+        sweep=SWEEP,
+        follow=FOLLOW,
     )
 
 
-def _jobs(keys: InstanceAssets, steps: Mapping[str, dg.AssetsDefinition], limits: ExportLimits) -> dict[str, Any]:
+def _jobs(keys: InstanceAssets, steps: Mapping[str, dg.AssetsDefinition], limits: ExportLimits) -> list[Any]:
     """Define a job a step: what it does, what its worker gets, and the seconds after which it is ended."""
     stated = {
         "courses": ("Writes the list of courses.", SMALL, 900),
@@ -78,7 +60,7 @@ def _jobs(keys: InstanceAssets, steps: Mapping[str, dg.AssetsDefinition], limits
         "raw_tables": ("Reads cartridges and replaces the rows of courses in the raw tables.", LARGE, 7200),
         "course_content_webhook": ("Tells the receiver of webhooks which cartridges moved.", SMALL, 3600),
     }
-    return {
-        step: asset_job(keys.name(step), steps[step], description=does, worker=worker, max_runtime_seconds=seconds)
+    return [
+        asset_job(keys.name(step), steps[step], description=does, worker=worker, max_runtime_seconds=seconds)
         for step, (does, worker, seconds) in stated.items()
-    }
+    ]

@@ -294,12 +294,11 @@ def test_threads_keep_the_pace_together(server: ScriptedServer) -> None:
         ThreadPoolExecutor(8) as pool,
     ):
         assert all(one.is_success for one in pool.map(lambda _: client.request("GET", "x"), range(40)))
-    assert bucket.throttled <= 2
 
     server.script = hasty = Bucket(quota=600, cost=50, outflow_per_second=1000)
     with HttpClient(server.url) as client, ThreadPoolExecutor(8) as pool:
         assert all(one.is_success for one in pool.map(lambda _: client.request("GET", "x"), range(40)))
-    assert hasty.throttled > bucket.throttled
+    assert bucket.throttled <= hasty.throttled / 2
 
 
 @pytest.mark.parametrize("said", [float("inf"), 1e300, 3600.0])

@@ -121,12 +121,13 @@ def evaluate(
     instance: dg.DagsterInstance, definitions: dg.Definitions, sensor: dg.SensorDefinition, *, cursor: str | None = None
 ) -> dg.SensorResult:
     """Evaluate a tick of a sensor; each request that it gives back names its job."""
+    resources = definitions.resources or {}
     context = dg.build_sensor_context(
         instance=instance,
         cursor=cursor,
         sensor_name=sensor.name,
         definitions=definitions,
-        resources=definitions.resources,
+        resources={key: resources[key] for key in sensor.required_resource_keys},
     )
     with context:
         tick = sensor.evaluate_tick(context)

@@ -10,9 +10,12 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, Protocol, TypeVar
 
 from ol_core.failures import OlError, PermanentFailure, TransientFailure
+
+if TYPE_CHECKING:
+    from ol_core.environment import Environment
 
 T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")
@@ -90,6 +93,12 @@ class ExportLimits:
 
     in_flight: int = 20
     deadline_seconds: float = 4200.0
+
+    @classmethod
+    def of(cls, environment: "Environment") -> "ExportLimits":
+        """Return the environment's limits."""
+        stated = environment.orchestration
+        return cls(stated.exports_in_flight, stated.export_deadline_seconds)
 
     @property
     def longest_run_seconds(self) -> float:
