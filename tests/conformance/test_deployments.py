@@ -7,11 +7,13 @@ from typing import Any
 import dagster as dg
 import pytest
 import yaml
+from ol_core.dagster_storage import keep_connections
 from ol_core.environment import load_environment
 from ol_core.orchestration.jobs import LARGE, SMALL, asset_job
 from ol_core.orchestration.pools import apply_pools, pool_states
 from ol_devkit.sandbox import DAGSTER_YAML
 from ol_devkit.servers.postgres import PostgresServer
+from sqlalchemy import Engine, event
 
 DEPLOYMENTS = sorted(one for one in (Path(__file__).parents[2] / "deployments").iterdir() if one.is_dir())
 STATED: dict[str, Any] = {one.name: yaml.safe_load((one / "dagster.yaml").read_text()) for one in DEPLOYMENTS}
@@ -71,6 +73,24 @@ def test_its_launcher_is_configured_as_its_class_demands(instance: dg.DagsterIns
 @on_kubernetes
 def test_a_run_without_a_job_gets_the_large_worker(name: str) -> None:
     assert STATED[name]["run_launcher"]["config"]["resources"] == LARGE.resources
+
+
+@on_kubernetes
+def test_a_run_that_records_much_logs_in_to_dagsters_database_once(instance: dg.DagsterInstance) -> None:
+    def logins(events: int) -> int:
+        seen: list[object] = []
+        listener = ("connect", lambda connection, _: seen.append(connection))
+        event.listen(Engine, *listener)
+        for number in range(events):
+            instance.report_runless_asset_event(dg.AssetMaterialization("one", partition=str(number)))
+        event.remove(Engine, *listener)
+        return len(seen)
+
+    assert logins(5) >= 5
+    keep_connections(instance)
+    assert logins(1) > 0
+    assert logins(20) == 0
+    assert len(instance.fetch_materializations(dg.AssetKey("one"), limit=100).records) == 26
 
 
 @every_deployment

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+from ol_core.dagster_storage import keep_connections
 from ol_core.failures import OlError, UpstreamMissing
 from ol_core.objects import FileObjectIOManager
 from ol_core.orchestration.desired_state import (
@@ -69,6 +70,7 @@ def raw_tables(keys: InstanceAssets) -> dg.AssetsDefinition:
         raw_table_io_manager: dg.ResourceParam[RawTableIOManager],
     ) -> Iterator[Recorded]:
         courses = config.partitions(context)
+        keep_connections(context.instance)
         wanted = wanted_raw(context.instance, keys)
         with tempfile.TemporaryDirectory() as folder:
             spool = _Spool.of(context.instance, keys, courses, objects=io_manager, folder=Path(folder))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
+from ol_core.dagster_storage import keep_connections
 from ol_core.failures import OlError, UpstreamMissing
 from ol_core.objects import FileObject, FileObjectIOManager, materialization
 from ol_core.orchestration.desired_state import (
@@ -120,6 +121,7 @@ def raw_tables(keys: DeploymentAssets) -> dg.AssetsDefinition:
         raw_table_io_manager: dg.ResourceParam[RawTableIOManager],
     ) -> Iterator[Recorded]:
         courses = config.partitions(context)
+        keep_connections(context.instance)
         wanted = wanted_raw(context.instance, keys)
         held = [course for course in courses if course in wanted]
         for kind in _KINDS:

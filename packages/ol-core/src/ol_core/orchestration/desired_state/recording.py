@@ -5,6 +5,7 @@ from typing import TypeVar
 
 import dagster as dg
 
+from ol_core.dagster_storage import keep_connections
 from ol_core.failures import OlError, TransientFailure
 from ol_core.orchestration.desired_state.outcomes import failed_attempt, outcomes, succeeded
 from ol_core.orchestration.desired_state.requests import ENDED_TAG, STARTED_TAG, asked
@@ -37,6 +38,7 @@ def recorded(
         dagster.Failure: at least one partition failed; all others are recorded.
     """
     context = dg.AssetExecutionContext.get()  # an IO manager records for its asset, and has no context of the op
+    keep_connections(context.instance)
     if not asked(context.run):
         yield dg.AssetObservation(
             asset_key, metadata={"wanted": dg.MetadataValue.json(dict(wanted))}, tags={STARTED_TAG: context.run.run_id}
