@@ -1,7 +1,8 @@
 """Many exports of Open edX wanted at once: CPU seconds, events and queries a course, and a run a course beside it.
 
 The code location is the installed one; LMS, Studio and the receiver of webhooks are in memory, archives are tiny. So
-what is measured is orchestration, the steps behind the archives included, and none of the source's own time.
+what is measured is orchestration, that of the steps behind the archives included, and the little work there is to do
+for such archives, which is measured alone as well.
 """
 
 import os
@@ -14,24 +15,37 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from ol_core.environment import development
+from ol_core.resources import shared_resources
 from ol_devkit.daemon import execute
 from ol_devkit.servers.postgres import PostgresServer
 from ol_devkit.simulator import SCENARIOS, SUBJECTS, Storage, Verdict, partitions_of, play, postgres, staged
+from ol_devkit.simulator.openedx import KEYS, archive
+from ol_openedx.archive import TABLE_KINDS, digest_archive, table_schema, write_parquet_tables
+from ol_openedx.tables import table_name
+from pyarrow import parquet
 
 N = int(os.environ.get("OL_BENCHMARK_EXPORTS", "2000"))
 ALONE = 10
 """Courses that are given a run each, for comparison."""
 
+WORKED_ON = 200
+"""Courses by which the work alone is measured."""
+
+MOST_CPU_SECONDS = 0.3
+"""To orchestrate one course."""
+
 (AT_ONCE,) = [one for one in SCENARIOS if one.name == "exports-at-once"]
 
 
-def told(verdict: Verdict, database: str) -> float:
-    """Print a verdict; return the CPU seconds a course."""
+def told(verdict: Verdict, database: str, work: float) -> float:
+    """Print a verdict; return the CPU seconds a course without those of the `work`."""
     figures = verdict.figures
     ticking: float = figures["tick_cpu_seconds_mean"] * figures["ticks"]
     a_course: float = (figures["run_cpu_seconds"] + ticking) / verdict.partitions
     sys.stdout.write(
-        f"\n{verdict.partitions} exports wanted at once, on {database}: {a_course:.3f} CPU s, "
+        f"\n{verdict.partitions} exports wanted at once, on {database}: {a_course - work:.3f} CPU s "
+        f"to orchestrate a course up to its raw tables and webhook, and {work:.3f} to do the work; "
         f"{figures['events'] / verdict.partitions:.1f} events, {figures['queries'] / verdict.partitions:.1f} queries, "
         f"{figures['database_bytes'] / verdict.partitions:,.0f} bytes a course; {figures['runs_by_end']} runs; "
         f"source calls {figures['calls']}\n"
@@ -41,32 +55,57 @@ def told(verdict: Verdict, database: str) -> float:
     sys.stdout.write(f"  ticks: {ticking / verdict.partitions:.4f} CPU s a course\n")
     for finding in verdict.findings:
         sys.stdout.write(f"  {'ok' if finding.holds else 'MISSED'}: {finding.bar}: {finding.measured}\n")
-    return a_course
+    return a_course - work
 
 
 @pytest.mark.benchmark
 @pytest.mark.timeout(7200)
-def test_exports_wanted_at_once() -> None:
+def test_exports_wanted_at_once(tmp_path: Path) -> None:
     verdict = play(AT_ONCE, SUBJECTS["openedx"], partitions=N)
-    a_course = told(verdict, "SQLite")
+    a_course = told(verdict, "SQLite", the_work_alone(tmp_path))
     starting, alone = a_worker(), a_run_a_course()
     sys.stdout.write(
         f"a run a course, its export only: {alone:.2f} CPU s a course, and {starting:.1f} to start its process: "
         f"{(starting + alone) / a_course:.0f} times as much\n"
     )
     assert verdict.holds
-    assert starting + alone > a_course
+    assert a_course <= MOST_CPU_SECONDS
+    assert starting + alone > 10 * a_course
 
 
 @pytest.mark.benchmark
 @pytest.mark.timeout(7200)
-def test_exports_wanted_at_once_on_postgresql(postgres_server: PostgresServer) -> None:
+def test_exports_wanted_at_once_on_postgresql(postgres_server: PostgresServer, tmp_path: Path) -> None:
     def open_storage(folder: Path) -> AbstractContextManager[Storage]:
         return postgres(folder, f"{postgres_server.create_database().url}?sslmode=disable")  # a connection a query
 
     verdict = play(AT_ONCE, SUBJECTS["openedx"], partitions=N, open_storage=open_storage)
-    told(verdict, "PostgreSQL")
+    a_course = told(verdict, "PostgreSQL", the_work_alone(tmp_path))
     assert verdict.holds
+    assert a_course <= MOST_CPU_SECONDS
+
+
+def the_work_alone(folder: Path) -> float:
+    """Return the CPU seconds a course of what is done with such an archive, by the same readers and IO managers."""
+    resources = shared_resources(development(data_dir=folder, campus_url="http://127.0.0.1:1"))
+    objects, tables = resources["io_manager"], resources["raw_table_io_manager"]
+    courses = {f"course-v1:Org+C{number}+R": archive(f"course-v1:Org+C{number}+R", "1") for number in range(WORKED_ON)}
+    started = time.process_time()
+    for course, content in courses.items():
+        file = folder / "archive"
+        file.write_bytes(content)
+        with file.open("rb") as stream:
+            digest_archive(stream, name=course)
+        objects.put_by_checksum(file, asset_key=KEYS.course_xml, partition=course)
+        with file.open("rb") as stream:
+            write_parquet_tables(stream, name=course, out=folder / course, course_id=course)
+        for kind in TABLE_KINDS:
+            read = folder / course / f"{kind}.parquet"
+            objects.put_by_checksum(read, asset_key=KEYS.processed(kind), partition=course)
+    for kind in TABLE_KINDS:
+        rows = (parquet.read_table(folder / course / f"{kind}.parquet") for course in courses)
+        tables.replace_partitions(table_name("mitx", kind), table_schema(kind), list(courses), rows)
+    return (time.process_time() - started) / WORKED_ON
 
 
 def a_worker() -> float:

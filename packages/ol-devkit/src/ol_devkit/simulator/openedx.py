@@ -103,7 +103,7 @@ class OpenEdx(WorldTransport):
     def _collect(self, course: str) -> httpx.Response:
         if self.world.faults.get(course) == "transient":
             return httpx.Response(503)
-        return httpx.Response(200, stream=httpx.ByteStream(_archive(course, self.world.versions[course])))
+        return httpx.Response(200, stream=httpx.ByteStream(archive(course, self.world.versions[course])))
 
 
 def openedx(world: World, folder: Path) -> Subject:
@@ -176,7 +176,7 @@ def _courses(request: httpx.Request) -> list[str]:
     return list(json.loads(request.content)["courses"])
 
 
-def _archive(course: str, version: str) -> bytes:
+def archive(course: str, version: str) -> bytes:
     """Return the smallest archive that there is of a course run."""
     number = course.split("+")[1]
     files = {
@@ -184,9 +184,9 @@ def _archive(course: str, version: str) -> bytes:
         "course/course/R.xml": f'<course display_name="{version}"/>',
     }
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1) as archive:
+    with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1) as packed:
         for path, text in files.items():
             member = tarfile.TarInfo(path)
             member.size = len(text)
-            archive.addfile(member, io.BytesIO(text.encode()))
+            packed.addfile(member, io.BytesIO(text.encode()))
     return buffer.getvalue()
