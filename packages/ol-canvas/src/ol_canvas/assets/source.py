@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import chain
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +18,7 @@ from ol_core.orchestration.desired_state import (
     Recorded,
     WantedVersions,
     as_version,
-    behind,
-    recorded,
-    submitted,
-    unfinished_submissions,
+    exported,
     wanted_since,
 )
 from ol_core.orchestration.exports import ExportLimits
@@ -100,36 +97,29 @@ def course_export(keys: InstanceAssets, *, policy: AttemptPolicy, limits: Export
         io_manager: dg.ResourceParam[FileObjectIOManager],
     ) -> Iterator[Recorded]:
         courses = config.partitions(context)
-        instance, key = context.instance, keys.course_content
         with canvas_api.client(keys.instance) as client, tempfile.TemporaryDirectory() as folder:
             documents = _documents(client, courses, Path(folder))
-            unreadable = [(course, error) for course, error in documents.items() if isinstance(error, OlError)]
             read = {course: one for course, one in documents.items() if isinstance(one, _Document)}
             context.log.info("the metadata of %d of %d courses is read", len(read), len(courses))
-            current = {course: one.version for course, one in read.items()}
-            due = behind(instance, key, current, policy) if config.wanted else current
-            exports = client.export_courses(
-                {course: current[course] for course in due},
-                Path(folder),
-                limits=limits,
-                resume=unfinished_submissions(instance, key, due, max_age_seconds=limits.deadline_seconds),
-                wanted_since=wanted_since(instance, context.run, current),
-                on_submitted=lambda some: instance.report_runless_asset_event(
-                    submitted(key, some, run_id=context.run.run_id)
+            versions = {course: one.version for course, one in read.items()}
+            yield from exported(
+                keys.course_content,
+                config,
+                {course: one.version if isinstance(one, _Document) else one for course, one in documents.items()},
+                export=partial(
+                    client.export_courses,
+                    directory=Path(folder),
+                    wanted_since=wanted_since(context.instance, context.run, versions),
                 ),
-            )
-            stored = (
-                (course, _stored(keys, io_manager, course, document=read[course].path, export=export))
-                for course, export in exports
-            )
-            yield from recorded(
-                key,
-                {**dict.fromkeys(courses, ""), **config.wanted, **current},
-                chain(unreadable, stored),
-                lambda course, export: [
+                store=lambda course, export: _stored(
+                    keys, io_manager, course, document=read[course].path, export=export
+                ),
+                events=lambda course, export: [
                     materialization(keys.course_metadata, course, export.metadata, tags={}, **export.counts),
                     materialization(keys.course_content, course, export.cartridge, tags={}, **export.content),
                 ],
+                policy=policy,
+                limits=limits,
             )
 
     return course_export_assets

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator
-from itertools import chain
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +15,8 @@ from ol_core.orchestration.desired_state import (
     Recorded,
     WantedVersions,
     as_version,
-    behind,
+    exported,
     held_versions,
-    recorded,
-    submitted,
-    unfinished_submissions,
 )
 from ol_core.orchestration.exports import ExportLimits
 from ol_core.tables import RawTableIOManager
@@ -101,27 +98,19 @@ def course_xml(keys: DeploymentAssets, *, policy: AttemptPolicy, limits: ExportL
         io_manager: dg.ResourceParam[FileObjectIOManager],
     ) -> Iterator[Recorded]:
         courses = config.partitions(context)
-        instance, key = context.instance, keys.course_xml
         with openedx_api.client(keys.deployment) as client, tempfile.TemporaryDirectory() as folder:
-            versions = client.course_versions(courses)
-            unreadable = [(course, error) for course, error in versions.items() if isinstance(error, OlError)]
-            current = {course: as_version(one) for course, one in versions.items() if isinstance(one, str)}
-            due = behind(instance, key, current, policy) if config.wanted else current
-            exports = client.export_courses(
-                {course: current[course] for course in due},
-                Path(folder),
+            found = client.course_versions(courses)
+            yield from exported(
+                keys.course_xml,
+                config,
+                {course: as_version(one) if isinstance(one, str) else one for course, one in found.items()},
+                export=partial(client.export_courses, directory=Path(folder)),
+                store=lambda course, export: _stored(keys, io_manager, course, export),
+                events=lambda course, archive: [
+                    materialization(keys.course_xml, course, archive[0], tags={}, **archive[1])
+                ],
+                policy=policy,
                 limits=limits,
-                resume=unfinished_submissions(instance, key, due, max_age_seconds=limits.deadline_seconds),
-                on_submitted=lambda some: instance.report_runless_asset_event(
-                    submitted(key, some, run_id=context.run.run_id)
-                ),
-            )
-            archives = ((course, _stored(keys, io_manager, course, export)) for course, export in exports)
-            yield from recorded(
-                key,
-                {**dict.fromkeys(courses, ""), **config.wanted, **current},
-                chain(unreadable, archives),
-                lambda course, archive: [materialization(key, course, archive[0], tags={}, **archive[1])],
             )
 
     return course_xml_asset

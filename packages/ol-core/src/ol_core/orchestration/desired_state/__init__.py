@@ -7,6 +7,7 @@ can neither lose an update nor repeat a run for ever: attempts are bounded for e
 """
 
 from ol_core.dagster_storage import DATA_VERSION_TAG
+from ol_core.orchestration.desired_state.exporting import exported
 from ol_core.orchestration.desired_state.outcomes import (
     FAILURE_PATTERN,
     FAILURES,
@@ -74,6 +75,7 @@ __all__ = [
     "behind",
     "changed",
     "decide",
+    "exported",
     "failed_attempt",
     "failure_reasons",
     "held_versions",
