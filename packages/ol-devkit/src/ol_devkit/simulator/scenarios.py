@@ -1,5 +1,6 @@
 """The scenarios by which a policy is judged, each with its bars; see `ol simulate --list`."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -90,10 +91,11 @@ def play(
         simulation.script = scenario.script(names)
         figures = simulation.run(ticks or scenario.ticks)
         findings = [bars.slots(simulation), *scenario.judge(simulation, names)]
-        calls = dict(simulation.world.calls)
-        return Verdict(
-            scenario.name, simulation.subject.name, len(names), findings, {**figures.as_json(), "calls": calls}
-        )
+        counted = {
+            "calls": dict(simulation.world.calls),
+            "partition_versions_by_attempts": dict(Counter(simulation.world.attempts.values())),
+        }
+        return Verdict(scenario.name, simulation.subject.name, len(names), findings, {**figures.as_json(), **counted})
 
 
 def _quiet(_names: Partitions) -> Script:
