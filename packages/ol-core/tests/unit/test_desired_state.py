@@ -2,6 +2,7 @@ import re
 import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import dagster as dg
@@ -244,6 +245,29 @@ def test_a_run_that_is_killed_at_once_counts_for_all_that_it_was_asked_for(world
     assert world.instance.get_runs_count() == MAX_ATTEMPTS
     assert {outcome.attempts for outcome in outcomes(world.instance, KEY).values()} == {MAX_ATTEMPTS}
     assert "became FAILURE before it said" in failure_reasons(world.instance, KEY, ["a"])["a"]
+
+
+def test_runs_that_never_start_cost_no_attempt_and_come_ever_later(world: World) -> None:
+    world.publish(a="1", b="1")
+    requested: list[int] = []
+    for minutes in range(0, 600, 2):
+        with time_machine.travel(datetime.now(UTC) + timedelta(minutes=minutes), tick=True):
+            for request in decide(world.instance, world.step, world.current, world.policy).requests:
+                requested.append(minutes)
+                run = world.instance.create_run_for_job(
+                    world.job, run_config=request.run_config, tags=dict(request.tags)
+                )
+                world.instance.report_run_failed(run, "no node could be found for it")
+
+    assert requested[:5] == [0, 6, 16, 36, 76]
+    pauses = [later - earlier for earlier, later in pairwise(requested)]
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == 80
+    assert outcomes(world.instance, KEY)["a"].attempts == 0
+    assert "became FAILURE before it started" in failure_reasons(world.instance, KEY, ["a"])["a"]
+    with hours_from_now(20):
+        assert world.tick().requested == {"a": "1", "b": "1"}
+    assert sorted(world.tried) == [("a", "1"), ("b", "1")]
 
 
 def test_a_killed_run_counts_for_what_it_was_working_on_only(world: World) -> None:

@@ -222,6 +222,7 @@ def failed_attempt(  # noqa: PLR0913 - what an attempt is
     error: Exception,
     *,
     before: Outcome | None = None,
+    was_tried: bool = True,
     tags: Mapping[str, str] = {},
 ) -> dg.AssetObservation:
     """Return the event that records a failed attempt at one partition's wanted version.
@@ -232,12 +233,13 @@ def failed_attempt(  # noqa: PLR0913 - what an attempt is
         version: The version that the attempt was made for.
         error: What went wrong; only a `TransientFailure` is worth another attempt.
         before: The partition's outcome so far: attempts at the same version add up.
+        was_tried: Whether it counts as an attempt; what never started was none.
         tags: Further tags.
     """
     so_far = before.attempts if before is not None and before.failed and before.version == version else 0
     ending: Ending = next((one for one, kind in FAILURES.items() if isinstance(error, kind)), "p")
     retired = before is not None and before.retired  # what fails does not exist again
-    outcome = Outcome(version, so_far + 1, ending, int(time.time()), retired)
+    outcome = Outcome(version, so_far + was_tried, ending, int(time.time()), retired)
     reason = f"{type(error).__name__}: {error}"
     failed: dict[str, str | int] = {"error": reason, "attempt": outcome.attempts}
     return outcome_event(asset_key, partition, outcome, description=reason, metadata=failed, tags=tags)

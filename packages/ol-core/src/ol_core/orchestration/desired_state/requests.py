@@ -231,7 +231,9 @@ def decide(
     now, resting_until = time.time(), _outage_until(instance, step.job_name, policy)
     if now < resting_until and not forgiven:
         resting = resting_until - now
-        return Decision(waiting=versions, reason=f"{step.job_name} waits {resting:.0f} s: its source was down")
+        return Decision(
+            waiting=versions, reason=f"{step.job_name} waits {resting:.0f} s: its source was down, or no run starts"
+        )
     due = [
         one
         for one, outcome in candidates.items()
@@ -250,7 +252,7 @@ def _attempts(outcome: Outcome | None, version: str) -> int:
 
 
 def _outage_until(instance: dg.DagsterInstance, job_name: str, policy: AttemptPolicy) -> float:
-    """Return until when a job rests whose newest runs found their source down; it doubles with each of them."""
+    """Return until when a job rests whose newest runs found their source down or never started; each doubles it."""
     ended, outages = 0.0, 0
     for record in instance.get_run_records(dg.RunsFilter(job_name=job_name), limit=_RUNS):
         if record.dagster_run.tags.get(SETTLED_TAG) != "outage":
@@ -263,8 +265,9 @@ def settle(instance: dg.DagsterInstance, step: Step) -> dict[str, str]:
     """Record the attempts that killed runs could not; return what all runs that ended badly left undone.
 
     A run that recorded nothing is held against all its partitions. One that did is held against those that it was
-    working on: the exports that it had submitted, or the first `at_once` in its order, where they have no outcome.
-    Each run is looked at once.
+    working on: the exports that it had submitted, or the first `at_once` in its order, where they have no outcome. A
+    run that never started says nothing of its partitions: it stands with them, costs none an attempt, and the next
+    comes later each time, like while a source is down. Each run is looked at once.
 
     Returns:
         Partition and version: the one that was tried, else the one that was asked for.
@@ -276,6 +279,8 @@ def settle(instance: dg.DagsterInstance, step: Step) -> dict[str, str]:
         if SETTLED_TAG in run.tags:
             continue
         trace = _trace(instance, step.asset_key, run, since=record.create_timestamp.timestamp() - 1)
+        started = record.start_time is not None or GIVEN_UP_TAG in run.tags
+        what = "became {} before it said what became of this" if started else "became {} before it started"
         if not trace.ended and GIVEN_UP_TAG not in run.tags:
             for partition in _blamed(run.run_id, trace, step.at_once):
                 before = outcomes(instance, step.asset_key, [partition]).get(partition)
@@ -283,12 +288,13 @@ def settle(instance: dg.DagsterInstance, step: Step) -> dict[str, str]:
                     step.asset_key,
                     partition,
                     trace.wanted[partition],
-                    TransientFailure(f"run {run.run_id} became {run.status.value} before it said what became of this"),
+                    TransientFailure(f"run {run.run_id} {what.format(run.status.value)}"),
                     before=before,
+                    was_tried=started,
                     tags={RUN_TAG: run.run_id},
                 )
                 instance.report_runless_asset_event(event)
-        tag_run(instance, run.run_id, {SETTLED_TAG: trace.ended or "killed"})
+        tag_run(instance, run.run_id, {SETTLED_TAG: trace.ended or ("killed" if started else "outage")})
         for partition, version in trace.wanted.items():
             outcome = trace.outcomes.get(partition)
             if outcome is None or outcome.ending != "s":
