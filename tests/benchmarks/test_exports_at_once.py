@@ -33,7 +33,7 @@ WORKED_ON = 200
 """Courses by which the work alone is measured."""
 
 MOST_CPU_SECONDS = 0.3
-"""To orchestrate one course."""
+"""To orchestrate one of 2,000 courses; among fewer, each has a larger part of the ticks."""
 
 (AT_ONCE,) = [one for one in SCENARIOS if one.name == "exports-at-once"]
 
@@ -63,14 +63,15 @@ def told(verdict: Verdict, database: str, work: float) -> float:
 def test_exports_wanted_at_once(tmp_path: Path) -> None:
     verdict = play(AT_ONCE, SUBJECTS["openedx"], partitions=N)
     a_course = told(verdict, "SQLite", the_work_alone(tmp_path))
+    export = verdict.figures["run_cpu_seconds_by_job"][KEYS.name("course_xml")] / verdict.partitions
     starting, alone = a_worker(), a_run_a_course()
     sys.stdout.write(
-        f"a run a course, its export only: {alone:.2f} CPU s a course, and {starting:.1f} to start its process: "
-        f"{(starting + alone) / a_course:.0f} times as much\n"
+        f"an export: {export:.3f} CPU s; in a run of its own {alone:.2f}, and {starting:.1f} to start its process: "
+        f"{(starting + alone) / export:.0f} times as much\n"
     )
     assert verdict.holds
     assert a_course <= MOST_CPU_SECONDS
-    assert starting + alone > 10 * a_course
+    assert starting + alone > 10 * export
 
 
 @pytest.mark.benchmark
