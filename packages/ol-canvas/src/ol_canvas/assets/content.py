@@ -5,6 +5,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +22,11 @@ from ol_core.orchestration.desired_state import (
     latest_by_partition,
     recorded,
 )
-from ol_core.tables import RawTableIOManager
+from ol_core.tables import RawTableIOManager, replace_moved
 
 from ol_canvas.assets.keys import EACH_RUN_MANY_PARTITIONS, GROUP, OWNERS, InstanceAssets
 from ol_canvas.cartridge import read_cartridge
-from ol_canvas.tables import API_KINDS, COURSE_KINDS, cartridge_rows, metadata_rows, table_name, table_schema
+from ol_canvas.tables import API_KINDS, COURSE_KINDS, cartridge_rows, metadata_rows, table_schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -76,7 +77,14 @@ def raw_tables(keys: InstanceAssets) -> dg.AssetsDefinition:
             spool = _Spool.of(context.instance, keys, courses, objects=io_manager, folder=Path(folder))
             read = {course: spool.read(course) for course in courses}
             for kind in COURSE_KINDS:
-                replaced = _replaced(context, keys, kind, read=read, spool=spool, tables=raw_table_io_manager)
+                replaced = replace_moved(
+                    raw_table_io_manager,
+                    keys.raw(kind),
+                    table_schema(kind),
+                    versions={course: one[kind] for course, one in read.items() if not isinstance(one, OlError)},
+                    rows=partial(spool.rows, kind),
+                    tells_all=kind == LAST_KIND,
+                )
                 if kind == LAST_KIND:
                     found = (
                         (course, one if isinstance(one, OlError) else replaced[course]) for course, one in read.items()
@@ -128,7 +136,7 @@ class _Spool:
         rows = {**metadata_rows(document), **cartridge_rows(cartridge)}
         return {kind: self._write(course, kind, some) for kind, some in rows.items()}
 
-    def rows(self, course: str, kind: str) -> "pa.Table":
+    def rows(self, kind: str, course: str) -> "pa.Table":
         """Give a course's rows of one kind."""
         import pyarrow.parquet as pq
 
@@ -148,32 +156,3 @@ class _Spool:
 
 def _path(event: dg.AssetMaterialization) -> str:
     return str(event.metadata["path"].value)
-
-
-def _replaced(  # noqa: PLR0913 - where rows come from, and where they go
-    context: dg.AssetExecutionContext,
-    keys: InstanceAssets,
-    kind: str,
-    *,
-    read: Mapping[str, Mapping[str, str] | OlError],
-    spool: _Spool,
-    tables: RawTableIOManager,
-) -> dict[str, dg.AssetMaterialization]:
-    """Replace the rows of courses that moved; return the events of those, and of all that were read for the last."""
-    versions = {course: one[kind] for course, one in read.items() if not isinstance(one, OlError)}
-    held = held_versions(context.instance, keys.raw(kind), tag=DATA_VERSION_TAG, partitions=list(versions))
-    moved = [course for course, version in versions.items() if held.get(course) != version]
-    rows = (spool.rows(course, kind) for course in moved)
-    commit = tables.replace_partitions(table_name(keys.instance, kind), table_schema(kind), moved, rows)
-    context.log.info("%s: %d of %d replaced, %d rows", commit.table, len(moved), len(read), commit.rows)
-    told = list(versions) if kind == LAST_KIND else moved
-    whole = told[-1:]  # the newest event describes the table; the schema in every one of them would cost more than it
-    return {
-        course: dg.AssetMaterialization(
-            keys.raw(kind),
-            partition=course,
-            metadata=commit.metadata if course in whole else {"snapshot_id": str(commit.snapshot_id)},
-            tags={DATA_VERSION_TAG: versions[course]},
-        )
-        for course in told
-    }

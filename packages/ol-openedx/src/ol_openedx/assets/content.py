@@ -1,7 +1,8 @@
 """What is in the archives: Parquet files of each course run, and the raw tables over all of them."""
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,11 +18,10 @@ from ol_core.orchestration.desired_state import (
     latest_by_partition,
     recorded,
 )
-from ol_core.tables import RawTableIOManager
+from ol_core.tables import RawTableIOManager, replace_moved
 
 from ol_openedx.archive import TABLE_KINDS, ArchiveSummary, table_schema, write_parquet_tables
 from ol_openedx.assets.keys import EACH_RUN_MANY_PARTITIONS, GROUP, OWNERS, DeploymentAssets
-from ol_openedx.tables import table_name
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -125,7 +125,15 @@ def raw_tables(keys: DeploymentAssets) -> dg.AssetsDefinition:
         wanted = wanted_raw(context.instance, keys)
         held = [course for course in courses if course in wanted]
         for kind in _KINDS:
-            replaced = _replaced(context, keys, kind, held, objects=io_manager, tables=raw_table_io_manager)
+            files = latest_by_partition(context.instance, keys.processed(kind), held)
+            replaced = replace_moved(
+                raw_table_io_manager,
+                keys.raw(kind),
+                table_schema(kind),
+                versions={course: (files[course].tags or {})[DATA_VERSION_TAG] for course in held if course in files},
+                rows=partial(_rows, io_manager, files),
+                tells_all=kind == LAST_KIND,
+            )
             if kind == LAST_KIND:
                 found = (
                     (course, replaced.get(course, _nothing_of(keys.processed(kind), course))) for course in courses
@@ -136,40 +144,6 @@ def raw_tables(keys: DeploymentAssets) -> dg.AssetsDefinition:
                 yield from replaced.values()
 
     return raw_table_assets
-
-
-def _replaced(  # noqa: PLR0913 - two IO managers, and what goes from one to the other
-    context: dg.AssetExecutionContext,
-    keys: DeploymentAssets,
-    kind: str,
-    courses: Sequence[str],
-    *,
-    objects: FileObjectIOManager,
-    tables: RawTableIOManager,
-) -> dict[str, dg.AssetMaterialization]:
-    """Replace the rows of course runs whose file moved; return the events of those, and of all for the last kind."""
-    files = latest_by_partition(context.instance, keys.processed(kind), courses)
-    held = held_versions(context.instance, keys.raw(kind), tag=DATA_VERSION_TAG, partitions=courses)
-    versions = {course: (file.tags or {})[DATA_VERSION_TAG] for course, file in files.items()}
-    moved = [course for course in courses if course in files and held.get(course) != versions[course]]
-    commit = tables.replace_partitions(
-        table_name(keys.deployment, kind),
-        table_schema(kind),
-        moved,
-        (_rows(objects, str(path_of(files[course]))) for course in moved),
-    )
-    context.log.info("%s: %d of %d replaced, %d rows", commit.table, len(moved), len(courses), commit.rows)
-    told = [course for course in courses if course in files] if kind == LAST_KIND else moved
-    whole = told[-1:]  # the newest event describes the table; the schema in every one of them would cost more than it
-    return {
-        course: dg.AssetMaterialization(
-            keys.raw(kind),
-            partition=course,
-            metadata=commit.metadata if course in whole else {"snapshot_id": str(commit.snapshot_id)},
-            tags={DATA_VERSION_TAG: versions[course]},
-        )
-        for course in told
-    }
 
 
 def _spec(
@@ -229,8 +203,8 @@ def _summary(archive: ArchiveSummary) -> dict[str, int | str]:
     }
 
 
-def _rows(objects: FileObjectIOManager, file: str) -> "pa.Table":
+def _rows(objects: FileObjectIOManager, files: Mapping[str, dg.AssetMaterialization], course: str) -> "pa.Table":
     import pyarrow.parquet as pq
 
-    with objects.open(file) as stream:
+    with objects.open(str(path_of(files[course]))) as stream:
         return pq.read_table(stream)
