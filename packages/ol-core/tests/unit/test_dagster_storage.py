@@ -15,6 +15,7 @@ from ol_core.dagster_storage import (
     DATA_VERSION_TAG,
     count_endings,
     is_backfilling,
+    keep_connections,
     latest_check,
     latest_data_versions,
     latest_event_ids,
@@ -177,6 +178,13 @@ def test_tags_are_added_to_a_run(instance: dg.DagsterInstance) -> None:
     found = instance.get_run_by_id(run.run_id)
     assert found is not None
     assert {"kept": "1", "added": "2"}.items() <= found.tags.items()
+
+
+def test_connections_are_kept_where_the_storage_has_any(instance: dg.DagsterInstance) -> None:
+    keep_connections(instance)
+    observe(instance, "a", "1")
+
+    assert latest_data_versions(instance, KEY, "observation") == {"a": "1"}
 
 
 def test_nothing_else_imports_what_dagster_does_not_promise() -> None:
