@@ -23,6 +23,9 @@ LIBRARIES = (
 HEAVY = {"boto3", "duckdb", "gcsfs", "hvac", "pandas", "psycopg", "pyarrow", "pyiceberg", "pymysql", "s3fs"}
 """Imported where they are used, by no module as it loads."""
 
+EXTENDS = {"ol_core.tables.snapshots": {"pyiceberg"}}
+"""A subclass needs its library as it is defined; such a module is itself imported where it is used."""
+
 SHARE_OF_DAGSTER = 0.5
 """What a module may cost beside Dagster, as a share of Dagster's own import."""
 
@@ -47,6 +50,13 @@ def imported(module: str) -> tuple[float, set[str]]:
     return min(seconds for seconds, _ in answers), set(answers[0][1])
 
 
+def beside(module: str) -> float:
+    """Return what a module costs beside Dagster, as a share of Dagster's own import, both measured now."""
+    dagster, _ = imported("dagster")
+    seconds, libraries = imported(module)
+    return (seconds - (dagster if "dagster" in libraries else 0.0)) / dagster
+
+
 def test_every_module_is_light() -> None:
     modules = ["ol_core", *(found.name for found in pkgutil.walk_packages(ol_core.__path__, "ol_core."))]
     dagster, with_dagster = imported("dagster")
@@ -58,9 +68,9 @@ def test_every_module_is_light() -> None:
         pulled = libraries - (with_dagster if "dagster" in libraries else set())
         shown = ", ".join(sorted(({"dagster"} & libraries) | pulled)) or "the standard library"
         print(f"{module:42} {seconds:6.2f} s  {shown}")  # noqa: T201 - the figures
-        if own > SHARE_OF_DAGSTER * dagster:
+        if own > SHARE_OF_DAGSTER * dagster and module not in EXTENDS and (own := beside(module)) > SHARE_OF_DAGSTER:
             too_slow.append((module, round(own, 2)))
-        if pulled & HEAVY:
+        if pulled & HEAVY - EXTENDS.get(module, set()):
             heavy.append((module, sorted(pulled)))
     root_seconds, root_libraries = imported("ol_core")
 
