@@ -89,6 +89,7 @@ def test_a_run_that_records_much_logs_in_to_dagsters_database_once(instance: dg.
     assert logins(5) >= 5
     keep_connections(instance)
     assert logins(1) > 0
+    keep_connections(instance)
     assert logins(20) == 0
     assert len(instance.fetch_materializations(dg.AssetKey("one"), limit=100).records) == 26
 

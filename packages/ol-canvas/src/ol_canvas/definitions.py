@@ -33,7 +33,8 @@ def location(environment: Environment) -> dg.Definitions:
 
 
 def _source(environment: Environment, instance: CanvasInstance) -> ContentSource:
-    keys, policy, limits = InstanceAssets(instance.name), AttemptPolicy.of(environment), ExportLimits.of(environment)
+    keys = InstanceAssets(instance.name)
+    policy, limits = AttemptPolicy.of(environment), ExportLimits.of(environment)
     steps = instance_assets(keys, webhook_source=instance.webhook_source, policy=policy, limits=limits)
     return ContentSource(
         title=instance.name,

@@ -7,6 +7,7 @@ seconds a tick. `tests/unit/test_dagster_storage.py` fails where a release chang
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
+from weakref import WeakSet
 
 import dagster as dg
 from dagster._core.execution.backfill import BULK_ACTION_TERMINAL_STATUSES, BulkActionsFilter, BulkActionStatus
@@ -18,6 +19,7 @@ EventKind = Literal["materialization", "observation"]
 
 _STATEMENT_TIMEOUT_MS = 600_000
 _CONNECTION_SECONDS = 1800
+_KEEPING: WeakSet[dg.DagsterInstance] = WeakSet()
 
 _EVENT_TYPES = {
     "materialization": dg.DagsterEventType.ASSET_MATERIALIZATION,
@@ -192,8 +194,12 @@ def tag_run(instance: dg.DagsterInstance, run_id: str, tags: Mapping[str, str]) 
 def keep_connections(instance: dg.DagsterInstance) -> None:
     """Let this process keep its connections to Dagster's PostgreSQL, as the web server does.
 
-    By default each query opens one, and to log in costs more than to record an event. On SQLite nothing changes.
+    By default each query opens one, and to log in costs more than to record an event. On SQLite nothing changes, nor
+    the second time.
     """
+    if instance in _KEEPING:
+        return
+    _KEEPING.add(instance)
     instance.optimize_for_webserver(_STATEMENT_TIMEOUT_MS, _CONNECTION_SECONDS, max_overflow=20)
 
 

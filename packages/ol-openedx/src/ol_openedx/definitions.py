@@ -33,11 +33,8 @@ def location(environment: Environment) -> dg.Definitions:
 
 
 def _source(environment: Environment, deployment: OpenEdxDeployment) -> ContentSource:
-    keys, policy, limits = (
-        DeploymentAssets(deployment.name),
-        AttemptPolicy.of(environment),
-        ExportLimits.of(environment),
-    )
+    keys = DeploymentAssets(deployment.name)
+    policy, limits = AttemptPolicy.of(environment), ExportLimits.of(environment)
     steps = deployment_assets(keys, webhook_source=deployment.webhook_source, policy=policy, limits=limits)
     return ContentSource(
         title=deployment.name,

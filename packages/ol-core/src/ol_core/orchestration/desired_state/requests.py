@@ -280,7 +280,7 @@ def settle(instance: dg.DagsterInstance, step: Step) -> dict[str, str]:
             continue
         trace = _trace(instance, step.asset_key, run, since=record.create_timestamp.timestamp() - 1)
         started = record.start_time is not None or GIVEN_UP_TAG in run.tags
-        what = "became {} before it said what became of this" if started else "became {} before it started"
+        before_what = "it said what became of this" if started else "it started"
         if not trace.ended and GIVEN_UP_TAG not in run.tags:
             for partition in _blamed(run.run_id, trace, step.at_once):
                 before = outcomes(instance, step.asset_key, [partition]).get(partition)
@@ -288,7 +288,7 @@ def settle(instance: dg.DagsterInstance, step: Step) -> dict[str, str]:
                     step.asset_key,
                     partition,
                     trace.wanted[partition],
-                    TransientFailure(f"run {run.run_id} {what.format(run.status.value)}"),
+                    TransientFailure(f"run {run.run_id} became {run.status.value} before {before_what}"),
                     before=before,
                     was_tried=started,
                     tags={RUN_TAG: run.run_id},
