@@ -129,17 +129,17 @@ def test_a_secret_that_is_missing_is_named(served: ServedDatabase) -> None:
 
 def test_a_statement_that_takes_too_long_is_ended(served: ServedDatabase) -> None:
     sleep = "SELECT pg_sleep(30)" if served.kind is PostgresResource else "SELECT sleep(30) FROM seq_1_to_2"
-    resource = served.resource(statement_timeout_seconds=0.3)
+    resource = served.resource(statement_timeout_seconds=1.5)
     began = time.monotonic()
 
-    with pytest.raises(TransientFailure, match=r"longer than statement_timeout_seconds=0\.3"):
+    with pytest.raises(TransientFailure, match=r"longer than statement_timeout_seconds=1\.5"):
         resource.stream(sleep).read_all()
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 25
     assert resource.stream("SELECT 1 AS a").read_all().num_rows == 1
 
 
 def test_a_connection_killed_in_the_middle_of_a_stream_is_transient(served: ServedDatabase) -> None:
-    resource = served.resource(secrets=served.reader(may_read=True), max_connections=1, pool_timeout_seconds=1)
+    resource = served.resource(secrets=served.reader(may_read=True), max_connections=1, pool_timeout_seconds=20)
     reader = resource.stream(served.numbers(2_000_000), batch_rows=1_000)
     next(reader)
     served.server.execute(served.kill.format(user=f"reader_{served.name}"))
@@ -168,10 +168,10 @@ def test_a_reader_that_the_server_loses_patience_with_is_told_so(
     postgres_server: PostgresServer, tmp_path: Path
 ) -> None:
     database = postgres_database(postgres_server, tmp_path)
-    database.execute(f"ALTER DATABASE {database.name} SET idle_in_transaction_session_timeout = 300")
+    database.execute(f"ALTER DATABASE {database.name} SET idle_in_transaction_session_timeout = 2000")
     reader = database.resource().stream(database.numbers(1_000), batch_rows=10)
     next(reader)
-    time.sleep(1)
+    assert wait_for_zero(postgres_server, SESSIONS.format(database.name))
 
     with pytest.raises(TransientFailure, match="idle-in-transaction timeout"):
         reader.read_all()
@@ -200,10 +200,10 @@ def test_a_server_that_nobody_runs_is_transient(served: ServedDatabase) -> None:
 
 
 def test_connections_are_few_and_used_again(served: ServedDatabase) -> None:
-    resource = served.resource(max_connections=2, pool_timeout_seconds=0.3)
+    resource = served.resource(max_connections=2, pool_timeout_seconds=1.5)
     readers = [resource.stream(served.numbers(10)) for _ in range(2)]
 
-    with pytest.raises(TransientFailure, match=r"all 2 connections .* were in use for 0\.3 s"):
+    with pytest.raises(TransientFailure, match=r"all 2 connections .* were in use for 1\.5 s"):
         resource.stream("SELECT 1")
     assert [reader.read_all().num_rows for reader in readers] == [10, 10]
     with ThreadPoolExecutor(8) as threads:
@@ -213,7 +213,7 @@ def test_connections_are_few_and_used_again(served: ServedDatabase) -> None:
 
 
 def test_a_stream_that_is_let_go_of_gives_its_connection_up(served: ServedDatabase) -> None:
-    resource = served.resource(max_connections=1, pool_timeout_seconds=0.3)
+    resource = served.resource(max_connections=1, pool_timeout_seconds=20)
     for _ in range(3):
         reader = resource.stream(served.numbers(5_000_000), batch_rows=10)
         next(reader)
@@ -316,13 +316,15 @@ def test_the_example_of_the_documentation_fills_a_raw_table(
         "modified": "timestamp[us, tz=UTC]",
     }
     assert str(held["modified"][0]) == "2024-02-01 10:00:00+00:00"
-    sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'ol-core' AND datname = '{}'"
-    assert wait_for_zero(postgres_server, sessions.format(database.name))
+    assert wait_for_zero(postgres_server, SESSIONS.format(database.name))
+
+
+SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'ol-core' AND datname = '{}'"
 
 
 def wait_for_zero(server: PostgresServer, query: str) -> bool:
     """A session ends a moment after its client has closed it."""
-    for _ in range(50):
+    for _ in range(300):
         if server.execute(query) == "0":
             return True
         time.sleep(0.1)

@@ -202,9 +202,9 @@ def test_many_threads_log_in_once_and_once_more_when_the_token_is_revoked() -> N
 @pytest.mark.parametrize(
     ("refusal", "kind"),
     [
-        (Say(401, body=b'{"error": "invalid_client"}', pause_seconds=0.5), PermanentFailure),
-        (Say(503, pause_seconds=0.5), TransientFailure),
-        (Say(raw=lambda: iter([b"HTTP/1.1 2", b"00"]), pause_seconds=0.5), TransientFailure),
+        (Say(401, body=b'{"error": "invalid_client"}', pause_seconds=1), PermanentFailure),
+        (Say(503, pause_seconds=1), TransientFailure),
+        (Say(raw=lambda: iter([b"HTTP/1.1 2", b"00"]), pause_seconds=1), TransientFailure),
     ],
     ids=["refused", "down", "cut"],
 )
@@ -212,22 +212,21 @@ def test_threads_that_wait_for_a_login_share_its_failure(refusal: Say, kind: typ
     with login_server() as (lms, server, _), ThreadPoolExecutor(16) as pool:
         lms.refusals = [refusal] * 16
         auth = ClientCredentialsAuth(f"{server.url}/token", "id", "s3cr3t")
+        start = threading.Barrier(16)
         with HttpClient(server.url, auth=auth, policy=HttpPolicy(attempts=1, outage_after=1000)) as client:
 
             def call(_: int) -> OlError | None:
+                start.wait()
                 try:
                     client.request("GET", "x")
                 except OlError as error:
                     return error
                 return None
 
-            started = time.monotonic()
             errors = list(pool.map(call, range(16)))
-            took = time.monotonic() - started
     assert {type(error) for error in errors if error and kind is PermanentFailure} <= {PermanentFailure}
     assert all(isinstance(error, kind) and "/token" in str(error) for error in errors)
     assert lms.logins <= 3  # who came too late to wait for the first asks once more
-    assert took < 4  # and not 16 times half a second
     assert "s3cr3t" not in repr(errors)
 
 

@@ -46,9 +46,9 @@ def open_client(server: ScriptedServer) -> Iterator[Open]:
 def test_silence_ends_at_the_timeout(server: ScriptedServer, open_client: Open) -> None:
     server.script = in_turn(Say(pause_seconds=60), OK)
     started = time.monotonic()
-    assert open_client(timeout_seconds=0.2).request("GET", "x").is_success
+    assert open_client(timeout_seconds=1).request("GET", "x").is_success
     assert len(server.asked) == 2
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 50
 
 
 def drip() -> Iterator[bytes]:
@@ -76,7 +76,7 @@ def test_what_trickles_for_ever_ends_at_the_deadline(server: ScriptedServer, ope
     started = time.monotonic()
     with pytest.raises(TransientFailure, match="took over 1 s"):
         open_client(timeout_seconds=30, budget_seconds=0.7).request("GET", "x")
-    assert 0.5 < time.monotonic() - started < 3
+    assert 0.5 < time.monotonic() - started < 25
 
 
 def test_a_download_that_trickles_ends_at_its_own_deadline(
@@ -86,7 +86,7 @@ def test_a_download_that_trickles_ends_at_its_own_deadline(
     started = time.monotonic()
     with pytest.raises(TransientFailure, match="took over 1 s"):
         open_client(timeout_seconds=30, budget_seconds=0.1, download_seconds=0.7).download("x", tmp_path / "x")
-    assert 0.5 < time.monotonic() - started < 3
+    assert 0.5 < time.monotonic() - started < 25
     assert list(tmp_path.iterdir()) == []
 
 
@@ -95,7 +95,7 @@ def test_attempts_share_one_deadline(server: ScriptedServer, open_client: Open) 
     started = time.monotonic()
     with pytest.raises(TransientFailure):
         open_client(budget_seconds=1, attempts=1000).request("GET", "x")
-    assert 0.8 < time.monotonic() - started < 3
+    assert 0.8 < time.monotonic() - started < 25
     assert 2 <= len(server.asked) <= 10
 
 
@@ -108,7 +108,7 @@ def test_a_login_takes_no_more_than_the_request_that_needs_it(server: ScriptedSe
         pytest.raises(TransientFailure, match=r"POST .*/token"),
     ):
         client.request("GET", "x")
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 25
 
 
 def test_a_body_of_exactly_the_limit_is_read(server: ScriptedServer, open_client: Open) -> None:
@@ -203,14 +203,14 @@ def test_connections_to_many_places_are_few_too(tmp_path: Path) -> None:
         client = stack.enter_context(HttpClient(servers[0].url, policy=HttpPolicy(connections=2)))
         for number in range(30):
             client.download(f"{servers[number % 6].url}/x", tmp_path / "x")
-            deadline = time.monotonic() + 5  # a server learns of an end a little later
+            deadline = time.monotonic() + 30  # a server learns of an end a little later
             while sum(one.open_connections for one in servers) > 2 and time.monotonic() < deadline:
                 time.sleep(0.001)
             assert sum(one.open_connections for one in servers) <= 2
 
 
 def test_an_answer_that_is_too_long_takes_no_connection_away(server: ScriptedServer, open_client: Open) -> None:
-    client = open_client(connections=1, max_answer_bytes=10, timeout_seconds=2)
+    client = open_client(connections=1, max_answer_bytes=10, timeout_seconds=10)
     for bad in (Say(body=blocks), Say(raw=b"x"), Say(cut_after=1, body=b"xx"), Say(404, body=blocks), Say(301)):
         server.script = in_turn(bad, bad, Say(body=b"x"))
         with suppress(OlError):

@@ -52,7 +52,7 @@ def test_a_file_arrives_whole_after_any_fault(
 ) -> None:
     stored = (("Content-Encoding", "gzip"), ("Content-Type", "application/gzip"))  # its bytes are not ours to change
     server.script = in_turn(fault, Say(200, stored, OLD, framing=framing))
-    with client_of(server, timeout_seconds=0.3) as client:
+    with client_of(server, timeout_seconds=1) as client:
         assert fetched(client, tmp_path) == OLD
         assert client.download("file", tmp_path / "course.tar.gz").content_type == "application/gzip"
 
@@ -64,7 +64,7 @@ def test_what_stays_broken_is_transient_and_leaves_the_file_of_before(
     file = tmp_path / "course.tar.gz"
     file.write_text("the file before")
     server.script = in_turn(fault)
-    with client_of(server, attempts=3, timeout_seconds=0.3) as client, pytest.raises(TransientFailure):
+    with client_of(server, attempts=3, timeout_seconds=1) as client, pytest.raises(TransientFailure):
         client.download("file", file)
     assert len(server.asked) == (1 if fault.status == 500 else 3)
     assert file.read_text() == "the file before"

@@ -35,7 +35,7 @@ class MariaDbServer(Restartable):
         self.ca_file = made.ca_file if made else None
         self._socket = folder / "socket"
         hand_over(folder, _ACCOUNT)
-        place = ["--no-defaults", f"--datadir={folder / 'data'}"]
+        place = ["--no-defaults", f"--datadir={folder / 'data'}", f"--tmpdir={folder}"]
         self._make(place)
         command = [
             *unprivileged(_ACCOUNT),
