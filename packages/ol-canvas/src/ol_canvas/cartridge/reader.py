@@ -99,7 +99,6 @@ def read_cartridge(
         CartridgeError: No readable zip, a corrupt or encrypted member, a limit passed, no usable imsmanifest.xml.
     """
     quarantine = Quarantine(name if course_id is None else course_id)
-    quarantine = Quarantine(name if course_id is None else course_id)
     with CartridgeZip(source, name=name, limits=limits, quarantine=quarantine) as members:
         manifest = _read_manifest(members, name, limits)
         contents = _read_members(members, manifest, limits, quarantine)

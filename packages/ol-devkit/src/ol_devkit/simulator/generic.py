@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from functools import partial
 
 import dagster as dg
 from ol_core.failures import OlError, TransientFailure, UpstreamMissing
@@ -12,11 +12,8 @@ from ol_core.orchestration.desired_state import (
     Step,
     WantedVersions,
     as_version,
-    behind,
-    recorded,
-    submitted,
+    exported,
     succeeded,
-    unfinished_submissions,
 )
 from ol_core.orchestration.exports import Accepted, Clock, ExportLimits, Look, Submission, export_all
 from ol_core.orchestration.sweep import Discovery, Known, Sweep, Unknown
@@ -152,24 +149,15 @@ def _exports(world: World, policy: AttemptPolicy, limits: ExportLimits) -> dg.As
             versions = _versions(world, partitions)
         except OlError as error:
             versions = dict.fromkeys(partitions, error)
-        current = {one: version for one, version in versions.items() if isinstance(version, str)}
-        due = behind(context.instance, KEY, current, policy)
-        found = export_all(
-            WorldExports(world),
-            {one: current[one] for one in due},
-            limits=limits,
-            resume=unfinished_submissions(context.instance, KEY, due, max_age_seconds=limits.deadline_seconds),
-            on_submitted=lambda some: context.instance.report_runless_asset_event(
-                submitted(KEY, some, run_id=context.run.run_id)
-            ),
-            clock=clock,
-        )
-        unreadable = ((one, error) for one, error in versions.items() if isinstance(error, OlError))
-        yield from recorded(
+        yield from exported(
             KEY,
-            {**config.wanted, **current},
-            chain(unreadable, found),
-            lambda partition, _: [dg.AssetMaterialization(KEY, partition=partition)],
+            config,
+            versions,
+            export=partial(export_all, WorldExports(world), clock=clock),
+            store=lambda _partition, stored: stored,
+            events=lambda partition, _: [dg.AssetMaterialization(KEY, partition=partition)],
+            policy=policy,
+            limits=limits,
         )
 
     return exports
