@@ -1,7 +1,7 @@
 """`ol canvas`: looks into cartridges on a laptop, without Dagster."""
 
 import json
-from contextlib import ExitStack
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +9,7 @@ import click
 
 if TYPE_CHECKING:
     from ol_canvas.cartridge import Cartridge
+    from ol_canvas.cartridge.parquet import ParquetTables
 
 
 @click.group(help="Look into what Canvas exports.")
@@ -23,29 +24,43 @@ def canvas() -> None:
 def inspect(cartridges: tuple[Path, ...], out: Path | None, *, as_json: bool) -> None:
     """Say what each CARTRIDGE (.imscc) holds.
 
-    A cartridge that cannot be read is reported, the others are read all the same, and the exit code is 1.
+    A cartridge that cannot be read is reported, the others are read all the same, and the exit code is 1. Where none
+    can be read no file is written.
     """
-    from ol_canvas.cartridge import CartridgeError, read_cartridge
     from ol_canvas.cartridge.parquet import parquet_tables
 
     reports: list[dict[str, object]] = []
-    with ExitStack() as opened:
-        tables = None if out is None else opened.enter_context(parquet_tables(out))
-        for path in cartridges:
-            try:
-                cartridge = read_cartridge(path, name=str(path))
-            except CartridgeError as error:
-                reports.append({"cartridge": str(path), "status": "failed", "error": str(error)})
-                continue
-            reports.append(_report(cartridge))
-            if tables is not None:
-                tables.write(cartridge)
+    try:
+        with nullcontext() if out is None else parquet_tables(out) as tables:
+            reports.extend(_inspect(path, tables) for path in cartridges)
+            if all(report["status"] == "failed" for report in reports):
+                raise _NothingRead  # noqa: TRY301 - leaves the tables without writing them
+    except _NothingRead:
+        pass
+    except OSError as error:
+        raise click.ClickException(f"the tables cannot be written to {out}: {error.strerror or error}") from error
     if as_json:
         click.echo(json.dumps(reports, indent=2, ensure_ascii=False))
     else:
         click.echo("\n\n".join(_table(report) for report in reports))
     if any(report["status"] == "failed" for report in reports):
         raise SystemExit(1)
+
+
+class _NothingRead(Exception):
+    """No cartridge could be read: tables that were there before stay."""
+
+
+def _inspect(path: Path, tables: "ParquetTables | None") -> dict[str, object]:
+    from ol_canvas.cartridge import CartridgeError, read_cartridge
+
+    try:
+        cartridge = read_cartridge(path, name=str(path))
+    except CartridgeError as error:
+        return {"cartridge": str(path), "status": "failed", "error": str(error)}
+    if tables is not None:
+        tables.write(cartridge)
+    return _report(cartridge)
 
 
 def _report(cartridge: "Cartridge") -> dict[str, object]:

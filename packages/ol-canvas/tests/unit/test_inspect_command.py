@@ -84,6 +84,22 @@ def test_parquet_of_all_readable_cartridges(good: Path, bad: Path, tmp_path: Pat
     assert items.num_rows == 2 * 14
 
 
+def test_tables_stay_where_no_cartridge_can_be_read(good: Path, bad: Path, tmp_path: Path) -> None:
+    assert CliRunner().invoke(canvas, ["inspect", str(good), "--out", str(tmp_path / "out")]).exit_code == 0
+    kept = pq.read_table(tmp_path / "out" / "course_items.parquet")
+    assert CliRunner().invoke(canvas, ["inspect", str(bad), "--out", str(tmp_path / "out")]).exit_code == 1
+
+    assert kept.num_rows
+    assert pq.read_table(tmp_path / "out" / "course_items.parquet") == kept
+
+
+def test_a_folder_that_cannot_be_written_is_named(good: Path) -> None:
+    done = CliRunner().invoke(canvas, ["inspect", str(good), "--out", str(good / "out")])
+
+    assert done.exit_code == 1
+    assert done.stderr == f"Error: the tables cannot be written to {good / 'out'}: Not a directory\n"
+
+
 def test_the_command_imports_no_dagster() -> None:
     check = (
         "import sys, ol_canvas.commands, ol_canvas.cartridge.parquet\n"
