@@ -11,6 +11,7 @@ import click
 
 from ol_core import code_locations
 from ol_core.failures import OlError
+from ol_core.terminal import table
 
 COMMANDS_GROUP = "ol_data_platform.commands"
 
@@ -69,9 +70,7 @@ def locations(*, as_json: bool) -> None:
     if not rows:
         click.echo("no code location is installed; install a package such as ol-canvas", err=True)
         return
-    widths = {column: max(len(column), *(len(row[column]) for row in rows)) for column in rows[0]}
-    for row in [{column: column.upper() for column in widths}, *rows]:
-        click.echo("  ".join(row[column].ljust(width) for column, width in widths.items()).rstrip())
+    click.echo(table(list(rows[0]), [list(row.values()) for row in rows]))
 
 
 @main.command()

@@ -125,7 +125,7 @@ def test_slots_of_the_dead_are_given_back(instance: dg.DagsterInstance, environm
 def ol_pools(home: Path | None, *options: str) -> subprocess.CompletedProcess[str]:
     variables = {"PATH": os.environ["PATH"], **({"DAGSTER_HOME": str(home)} if home else {})}
     command = [sys.executable, "-m", "ol_core.cli", "pools", *options]
-    return subprocess.run(command, env=variables, cwd=home, capture_output=True, text=True, check=False)
+    return subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
 
 
 def test_the_command_tells_drift_by_its_exit_code_and_applies(home: Path) -> None:
@@ -141,9 +141,24 @@ def test_the_command_tells_drift_by_its_exit_code_and_applies(home: Path) -> Non
     )
 
 
-def test_without_an_instance_the_command_says_what_to_set() -> None:
-    done = ol_pools(None)
+def test_a_limit_of_none_at_all_is_shown(home: Path) -> None:
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        set_pool_limit(instance, "learn", 0)
+    (line,) = [line for line in ol_pools(home).stdout.splitlines() if line.startswith("learn ")]
+
+    assert line.split() == ["learn", "ol-core", "1", "0"]
+
+
+@pytest.mark.parametrize(
+    ("home", "said"),
+    [
+        (None, "DAGSTER_HOME is not set; set it to the folder of the deployment's dagster.yaml"),
+        (Path("/nowhere/at/all"), "DAGSTER_HOME=/nowhere/at/all cannot be used: "),
+    ],
+)
+def test_without_an_instance_the_command_says_what_to_set(home: Path | None, said: str) -> None:
+    done = ol_pools(home)
 
     assert done.returncode == 1
-    assert "DAGSTER_HOME must name the folder of an instance" in done.stderr
+    assert said in done.stderr
     assert "Traceback" not in done.stderr

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from ol_core.terminal import table
 
 if TYPE_CHECKING:
     from ol_openedx.archive import ArchiveSummary
@@ -131,19 +132,11 @@ _HEADINGS = (
     "quarantined",
     "seconds",
 )
-_TEXT_COLUMNS = 2
 
 
 def _as_table(outcomes: Sequence[_Outcome], paths: dict[str, Path]) -> str:
-    lines = [_HEADINGS, *(_cells(outcome) for outcome in outcomes)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(_HEADINGS))]
-    text = []
-    for line in lines:
-        cells = (
-            cell.ljust(width) if column < _TEXT_COLUMNS else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        text.append("  ".join(cells).rstrip())
+    numbers = range(2, len(_HEADINGS))
+    text = [table(_HEADINGS, [_cells(outcome) for outcome in outcomes], right=numbers)]
     for outcome in outcomes:
         if outcome.summary is not None:
             text += ["", outcome.archive, f"  blocks       {_counts(outcome.summary.blocks_by_type)}"]

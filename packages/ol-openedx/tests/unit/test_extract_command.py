@@ -54,8 +54,8 @@ def test_the_summary_is_a_table_for_people(archives: dict[str, Path], tmp_path: 
     result = extract(archives["a"], archives["b"], "--out", tmp_path / "out")
     lines = result.stdout.splitlines()
     assert lines[0].split() == [
-        "archive", "course", "blocks", "orphans", "drafts", "videos", "static_files", "static_bytes", "quarantined",
-        "seconds",
+        "ARCHIVE", "COURSE", "BLOCKS", "ORPHANS", "DRAFTS", "VIDEOS", "STATIC_FILES", "STATIC_BYTES", "QUARANTINED",
+        "SECONDS",
     ]  # fmt: skip
     assert lines[1].split()[:6] == ["a.tar.gz", "course-v1:Org+C1+R1", "8", "0", "0", "1"]
     assert lines[2].split()[:4] == ["b.tar.gz", "course-v1:Org+C1+R1", "8", "1"]

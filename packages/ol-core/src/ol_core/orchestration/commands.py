@@ -1,15 +1,19 @@
-"""`ol recover` and `ol retire`: what a person decides about partitions, on the instance of `DAGSTER_HOME`."""
+"""What a person decides about partitions and pools, on the instance of `DAGSTER_HOME`."""
 
 import json
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ol_core.environment import load_environment
 from ol_core.failures import PermanentFailure
+from ol_core.terminal import table
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -119,16 +123,51 @@ def acknowledge(asset: str, shrink: str, *, yes: bool) -> None:
     click.echo("The next discovery removes them where no run holds them, or takes back what the source has again.")
 
 
+@click.command()
+@click.option("--apply", "mode", flag_value="apply", help="Set what is declared.")
+@click.option("--check", "mode", flag_value="check", help="Fail where the instance has other limits.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
+def pools(*, mode: str | None, as_json: bool) -> None:
+    """Compare the concurrency pools that the installed packages declare with those of Dagster's instance.
+
+    The instance is that of DAGSTER_HOME, the environment the one in force.
+    """
+    from ol_core.orchestration.pools import apply_pools, pool_states
+
+    environment = load_environment()
+    with _instance() as instance:
+        set_now = apply_pools(instance, environment) if mode == "apply" else []
+        states = pool_states(instance, environment)
+    if as_json:
+        click.echo(json.dumps([{**asdict(state), "drifted": state.drifted} for state in states], indent=2))
+    else:
+        cells = [(state.pool, state.package or None, state.declared, state.limit) for state in states]
+        rows = [["-" if cell is None else str(cell) for cell in row] for row in cells]
+        click.echo(table(["pool", "package", "declared", "limit"], rows, right={2, 3}))
+    drifted = sum(state.drifted for state in states)
+    click.echo(f"{len(set_now)} set, {drifted} of {len(states)} pools differ from what is declared", err=True)
+    if mode is not None and (drifted or not states):
+        sys.exit(1)
+
+
 @contextmanager
 def _instance() -> "Iterator[dg.DagsterInstance]":
     import dagster as dg
 
-    if not os.environ.get("DAGSTER_HOME"):
+    home = os.environ.get("DAGSTER_HOME")
+    if not home:
         raise PermanentFailure(
             "DAGSTER_HOME is not set; set it to the folder of the deployment's dagster.yaml, or to DIR/dagster for what"
             " `ol dev --data-dir DIR` and `ol demo --data-dir DIR` run"
         )
-    with dg.DagsterInstance.get() as instance:
+    try:
+        instance = dg.DagsterInstance.get()
+    except dg.DagsterError as error:
+        reason = str(error).partition("\n")[0].strip()
+        raise PermanentFailure(
+            f"DAGSTER_HOME={home} cannot be used: {reason} Name the folder that holds dagster.yaml."
+        ) from error
+    with instance:
         yield instance
 
 

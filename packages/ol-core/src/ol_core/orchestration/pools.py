@@ -4,16 +4,12 @@ Packages declare theirs through the entry-point group `ol_data_platform.pools`. 
 alone, so `ol pools --apply` writes them there.
 """
 
-import json
-import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
-import click
-
-from ol_core.environment import Environment, load_environment
+from ol_core.environment import Environment
 from ol_core.failures import PermanentFailure
 
 if TYPE_CHECKING:
@@ -92,45 +88,3 @@ def apply_pools(instance: "dg.DagsterInstance", environment: Environment) -> lis
     for state in drifted:
         set_pool_limit(instance, state.pool, state.declared or 0)
     return drifted
-
-
-@click.command()
-@click.option("--apply", "mode", flag_value="apply", help="Set what is declared.")
-@click.option("--check", "mode", flag_value="check", help="Fail where the instance has other limits.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
-def command(*, mode: str | None, as_json: bool) -> None:
-    """Compare the concurrency pools that the installed packages declare with those of Dagster's instance.
-
-    The instance is that of DAGSTER_HOME, the environment the one in force.
-    """
-    import dagster as dg
-
-    environment = load_environment()
-    try:
-        instance = dg.DagsterInstance.get()
-    except dg.DagsterError as error:
-        reason = str(error).partition("\n")[0].strip()
-        raise PermanentFailure(
-            f"DAGSTER_HOME must name the folder of an instance, such as .ol/dagster of `ol dev`: {reason}"
-        ) from error
-    with instance:
-        set_now = apply_pools(instance, environment) if mode == "apply" else []
-        states = pool_states(instance, environment)
-    if as_json:
-        click.echo(json.dumps([{**asdict(state), "drifted": state.drifted} for state in states], indent=2))
-    else:
-        _print_table(states)
-    drifted = sum(state.drifted for state in states)
-    click.echo(f"{len(set_now)} set, {drifted} of {len(states)} pools differ from what is declared", err=True)
-    if mode is not None and (drifted or not states):
-        sys.exit(1)
-
-
-def _print_table(states: list[PoolState]) -> None:
-    rows = [("POOL", "PACKAGE", "DECLARED", "LIMIT")]
-    rows += [
-        (state.pool, state.package or "-", str(state.declared or "-"), str(state.limit or "-")) for state in states
-    ]
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    for row in rows:
-        click.echo("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())

@@ -10,6 +10,7 @@ import click
 
 from ol_core.environment import Environment, SecretRef, load_environment
 from ol_core.failures import OlError, PermanentFailure, UpstreamMissing
+from ol_core.terminal import table
 
 if TYPE_CHECKING:
     from ol_core.secrets.resource import Secrets
@@ -108,10 +109,8 @@ def _looked_up(resource: "Secrets", ref: SecretRef) -> dict[str, str]:
 
 
 def _print_table(rows: list[dict[str, str]]) -> None:
-    widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in ("secret", "package")} if rows else {}
-    for row in [{"secret": "SECRET", "package": "PACKAGE", "state": "STATE"}, *rows] if rows else []:
-        click.echo(
-            f"{row['secret'].ljust(widths['secret'])}  {row['package'].ljust(widths['package'])}  {row['state']}"
-        )
+    columns = ("secret", "package", "state")
+    if rows:
+        click.echo(table(columns, [[row[column] for column in columns] for row in rows]))
     for reason in dict.fromkeys(row["reason"] for row in rows if row["reason"]):
         click.echo(reason, err=True)
