@@ -116,6 +116,13 @@ def test_both_versions_of_the_key_value_engine_are_told_apart(
         client.read(SecretRef(path="a/none", key="key"))
 
 
+@pytest.mark.parametrize("path", ["a%20b", "a b", "a#b", "a?b", "ä/b"])
+def test_a_path_is_asked_for_as_it_is_written(root: hvac.Client, backend: Backend, path: str) -> None:
+    root.secrets.kv.v2.create_or_update_secret(path, secret={"a": path})
+
+    assert client_of(backend()).read(SecretRef(path=path, key="a")) == path
+
+
 def test_a_deleted_secret_is_missing(root: hvac.Client, backend: Backend) -> None:
     root.secrets.kv.v2.create_or_update_secret("gone", secret={"a": "1"})
     root.secrets.kv.v2.delete_latest_version_of_secret("gone")
@@ -137,11 +144,16 @@ def test_a_refusal_says_what_to_grant_to_whom(root: hvac.Client, backend: Backen
     root.sys.create_or_update_policy("only-x", 'path "secret/data/x" { capabilities = ["read"] }')
     limited = str(root.auth.token.create(policies=["only-x"])["auth"]["client_token"])
 
-    with pytest.raises(AccessRefused, match=r"login by token \(mount the token itself, role -\); grant it `read` on"):
+    with pytest.raises(
+        AccessRefused, match=r"login by token \(mount the token itself, role -\); grant it `read` on secret/data/"
+    ):
         client_of(backend(), token=token).read(REF)
     with pytest.raises(AccessRefused, match="grant it `read` on secret/data/openedx/mitx") as caught:
         client_of(backend(), token=limited).read(REF)
     assert limited not in str(caught.value)
+    barred = str(root.auth.token.create(policies=["only-x"], no_default_policy=True)["auth"]["client_token"])
+    with pytest.raises(AccessRefused, match="grant it `update` on sys/leases/renew"):
+        client_of(backend(), token=barred).renew_lease("database/creds/reader/1")
 
 
 def test_many_threads_log_in_and_read_once(root: hvac.Client, backend: Backend) -> None:

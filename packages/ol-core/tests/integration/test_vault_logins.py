@@ -127,8 +127,13 @@ def test_a_pod_logs_in_with_its_service_account(
     auth = {"method": "kubernetes", "role": "dagster", "mount": "cluster", "token_file": str(file)}
     assert read(backend(auth)) == CANARY
 
-    with pytest.raises(PermanentFailure, match=r"login by kubernetes \(mount cluster, role nobody\)"):
+    with pytest.raises(
+        PermanentFailure,
+        match=r"refuses the login by kubernetes \(mount cluster, role nobody\): .*that the role exists",
+    ):
         read(backend({**auth, "role": "nobody"}))
+    with pytest.raises(PermanentFailure, match=r"refuses the login by kubernetes \(mount nowhere, .*mount is enabled"):
+        read(backend({**auth, "mount": "nowhere"}))
     with pytest.raises(PermanentFailure, match=r"cannot read the pod's service account token: .*none: No such file"):
         read(backend({**auth, "token_file": str(tmp_path / "none")}))
 
@@ -152,7 +157,7 @@ def test_a_job_logs_in_with_a_token_that_its_platform_signed(
     with pytest.raises(PermanentFailure, match="CI_JWT, which holds the token of the JWT login, is not set"):
         read(backend(auth))
     forged = Key().token(sub="job", aud="vault", exp=int(time.time()) + 60)
-    with pytest.raises(PermanentFailure, match=r"login by jwt \(mount jwt, role ci\)") as caught:
+    with pytest.raises(PermanentFailure, match=r"refuses the login by jwt \(mount jwt, role ci\)") as caught:
         read(backend(auth), CI_JWT=forged)
     assert forged not in str(caught.value)
 
@@ -163,7 +168,9 @@ def test_a_role_that_was_not_made_is_named(root: hvac.Client, backend: Backend, 
     file.write_text("not-a-secret-id")
     auth = {"method": "approle", "role_id": "nobody", "secret_id_file": str(file), "mount": "approle"}
 
-    with pytest.raises(PermanentFailure, match=r"login by approle \(mount approle, role nobody\)") as caught:
+    with pytest.raises(
+        PermanentFailure, match=r"refuses the login by approle \(mount approle, role nobody\)"
+    ) as caught:
         read(backend(auth))
     assert "not-a-secret-id" not in str(caught.value)
 

@@ -49,7 +49,7 @@ def toml(value: object) -> str:
         return "{" + ", ".join(f"{key} = {toml(one)}" for key, one in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(toml, value)) + "]"
-    return json.dumps(value)
+    return "nan" if value != value else json.dumps(value)  # noqa: PLR0124 - only that is not itself
 
 
 @pytest.fixture
@@ -99,12 +99,12 @@ def test_every_problem_of_a_file_is_listed_at_once(write: Callable[..., Path]) -
             "objects.prefix: this key is missing",
             "objects.region: this key is missing",
             "objects.endpoint_url: this key is missing",
-            "objects.writable: Input should be a valid boolean, unable to interpret input",
+            "objects.writable: Input should be a valid boolean",
             "tables.kind: 'foo' is unknown; valid: sql, rest, glue",
             "engine.kind: this key is missing",
             "canvas.0.name: String should match pattern '^[a-z][a-z0-9]*(_[a-z0-9]+)*$'",
             "canvas.0.url: Input should be a valid URL, relative URL without a base",
-            "canvas.0.account_id: Input should be a valid integer, unable to parse string as an integer",
+            "canvas.0.account_id: Input should be a valid integer",
             "canvas.0.webhook_source: this key is missing",
             "canvas.0.access_token: must be a table { path, key }",
             "openedx: Value error, names must differ; twice or more: mitx",
@@ -138,6 +138,62 @@ def test_an_unknown_name_and_the_problems_of_its_file_are_told_together(write: C
         "name: valid: dev, ci, qa or production",
         "surprise: there is no such key",
     ]
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "problem"),
+    [
+        ("objects", "writable", "yes", "Input should be a valid boolean"),
+        ("objects", "writable", 1, "Input should be a valid boolean"),
+        ("orchestration", "attempts", True, "Input should be a valid integer"),
+        ("orchestration", "attempts", "3", "Input should be a valid integer"),
+        ("orchestration", "attempts", 3.0, "Input should be a valid integer"),
+        ("orchestration", "backoff_seconds", float("nan"), "Input should be a finite number"),
+        ("tables", "uri", "postgresql://u@db/iceberg?password=hunter2", "Value error, must hold no password"),
+        ("learn", "url", "https://u:hunter2@learn.invalid/", "Value error, must hold no password"),
+    ],
+)
+def test_what_almost_fits_is_refused(
+    write: Callable[..., Path], *, section: str, key: str, value: object, problem: str
+) -> None:
+    content = stated()
+    content[section][key] = value
+    write(content)
+    (line,) = problems()[1:]
+
+    assert line.strip().startswith(f"{section}.{key}: {problem}")
+    assert "hunter2" not in line
+
+
+@pytest.mark.parametrize("prefix", ["/p", "p/", "/"])
+def test_a_prefix_has_no_slash_at_its_ends(write: Callable[..., Path], prefix: str) -> None:
+    bucket = {"kind": "s3", "bucket": "b", "region": "r", "endpoint_url": "", "writable": False}
+    write(stated(objects={**bucket, "prefix": prefix}))
+    (line,) = problems()[1:]
+    assert line.strip().startswith("objects.prefix: String should match pattern")
+
+    write(stated(objects={**bucket, "prefix": "p/q"}))
+    assert load_environment().objects.url == "s3://b/p/q"
+
+
+def test_keys_that_only_look_like_settings_are_refused(write: Callable[..., Path]) -> None:
+    write(stated(_env_file="other.env"))
+
+    assert [line.strip() for line in problems()[1:]] == ["_env_file: there is no such key"]
+
+
+def test_variables_that_are_wrong_or_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OL_ENVIRONMENT_FILE", "")
+    assert load_environment().name == "dev"
+    monkeypatch.setenv("OL_CAMPUS_URL", "campus")
+    with pytest.raises(InvalidEnvironment, match="OL_CAMPUS_URL is 'campus': Input should be a valid URL"):
+        load_environment()
+
+
+@pytest.mark.parametrize("text", ["a", "#key", "path#", ""])
+def test_what_refers_to_no_secret_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="refers to no secret; write its path, `#` and its key"):
+        SecretRef.parse(text)
 
 
 @pytest.mark.parametrize("content", ["a = ", "name = \udcff"])

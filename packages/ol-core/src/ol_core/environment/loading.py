@@ -4,9 +4,9 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ol_core.environment.sections import Environment, EnvironmentName
@@ -19,7 +19,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True)
 
     name: str = Field(default="dev", validation_alias="DAGSTER_ENV")
-    environment_file: Path | None = Field(default=None, validation_alias="OL_ENVIRONMENT_FILE")
+    environment_file: Annotated[Path | None, BeforeValidator(lambda file: file or None)] = Field(
+        default=None, validation_alias="OL_ENVIRONMENT_FILE"
+    )
     data_dir: Path = Field(default=Path(".ol"), validation_alias="OL_DATA_DIR", description="Stores of `dev`.")
     campus_url: str = Field(default="http://127.0.0.1:8765", validation_alias="OL_CAMPUS_URL")
 
@@ -45,7 +47,11 @@ def load_environment() -> Environment:
     if problems:
         raise InvalidEnvironment(problems[0])
     if settings.name == "dev":
-        return development(data_dir=settings.data_dir, campus_url=settings.campus_url)
+        try:
+            return development(data_dir=settings.data_dir, campus_url=settings.campus_url)
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"]
+            raise InvalidEnvironment(f"OL_CAMPUS_URL is {settings.campus_url!r}: {reason}") from error
     raise InvalidEnvironment(
         f"DAGSTER_ENV is {settings.name!r} and OL_ENVIRONMENT_FILE is not set; "
         f"point it at that deployment's environment.toml (only `dev` needs no file)"
@@ -64,8 +70,9 @@ def _read(name: str, file: Path, problems: list[str]) -> Environment:
         raise InvalidEnvironment("\n".join(problems)) from error
     if isinstance(stated.get("name"), str) and stated["name"] != name:
         problems = [*problems, f"name: the file is for {stated['name']!r} but DAGSTER_ENV is {name!r}; use one name"]
+    problems = [*problems, *(f"{key}: there is no such key" for key in stated if key.startswith("_"))]
     try:
-        environment = Environment.model_validate(stated)
+        environment = Environment.model_validate({key: one for key, one in stated.items() if not key.startswith("_")})
     except ValidationError as error:
         problems = [*problems, *(_problem(stated, one["loc"], one) for one in error.errors(include_url=False))]
         environment = None

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from typing import Annotated, Literal, Self, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl, StringConstraints, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -11,28 +11,48 @@ EnvironmentName = Literal["dev", "ci", "qa", "production"]
 SystemName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$")]
 """Lower case letters, digits and single underscores: it becomes a part of asset keys and table names."""
 Text = Annotated[str, StringConstraints(min_length=1)]
+Prefix = Annotated[str, StringConstraints(pattern=r"^([^/]|[^/].*[^/])?$")]
+
+
+def _no_password(address: str | HttpUrl) -> str | HttpUrl:
+    parts = urlsplit(str(address))
+    if parts.password is not None or any("password" in key.lower() for key in parse_qs(parts.query)):
+        raise ValueError("must hold no password: it would be shown; state a secret's path, or let the driver find it")
+    return address
+
+
+Address = Annotated[HttpUrl, AfterValidator(_no_password)]
+"""An http or https address without a password."""
 
 RAW_NAMESPACE = "ol_warehouse_raw_data"
 """Iceberg namespace, asset key prefix and dbt source of the raw tables."""
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False, extra="forbid", hide_input_in_errors=True)
 
 
 class SecretRef(_Section):
     """Where a secret is; never the secret. Resolved by the `secrets` resource when it is first used."""
 
     path: Text = Field(description="Path of the secret in the backend, such as `openedx/mitx`.")
-    key: Text = Field(description="Key within the secret, such as `client_secret`.")
+    key: Annotated[str, StringConstraints(pattern="^[^#]+$")] = Field(
+        description="Key within the secret, such as `client_secret`."
+    )
 
     def __str__(self) -> str:
         return f"{self.path}#{self.key}"
 
     @classmethod
     def parse(cls, text: str) -> "SecretRef":
-        """Read `path#key`, as a reference is written in a resource's configuration."""
+        """Read `path#key`, as a reference is written in a resource's configuration.
+
+        Raises:
+            ValueError: the path or the key is missing.
+        """
         path, _, key = text.rpartition("#")
+        if not path or not key:
+            raise ValueError(f"{text!r} refers to no secret; write its path, `#` and its key")
         return cls(path=path, key=key)
 
 
@@ -109,7 +129,7 @@ class VaultBackend(_Section):
     """Secrets in HashiCorp Vault or OpenBao."""
 
     kind: Literal["vault"]
-    url: HttpUrl = Field(description="Address of the server.")
+    url: Address = Field(description="Address of the server.")
     mount: Text = Field(description="Mount of the key-value engine.")
     database_mount: Text = Field(description="Mount of the engine that leases credentials of databases.")
     namespace: str = Field(description="Namespace; empty for none.")
@@ -138,9 +158,11 @@ class S3Store(_Section):
 
     kind: Literal["s3"]
     bucket: Text
-    prefix: str = Field(description="Key prefix without slashes at its ends; empty for none.")
+    prefix: Prefix = Field(description="Key prefix without slashes at its ends; empty for none.")
     region: Text
-    endpoint_url: str = Field(description="Address of a server other than AWS's; empty for AWS.")
+    endpoint_url: Annotated[str, AfterValidator(_no_password)] = Field(
+        description="Address of a server other than AWS's; empty for AWS."
+    )
     writable: bool
 
     @property
@@ -154,7 +176,7 @@ class GcsStore(_Section):
 
     kind: Literal["gcs"]
     bucket: Text
-    prefix: str = Field(description="Key prefix without slashes at its ends; empty for none.")
+    prefix: Prefix = Field(description="Key prefix without slashes at its ends; empty for none.")
     writable: bool
 
     @property
@@ -164,12 +186,6 @@ class GcsStore(_Section):
 
 
 ObjectStore = Annotated[FolderStore | S3Store | GcsStore, Field(discriminator="kind")]
-
-
-def _no_password(uri: str) -> str:
-    if urlsplit(uri).password is not None:
-        raise ValueError("must hold no password; let the database's driver find it (PGPASSFILE, for example)")
-    return uri
 
 
 class SqlCatalog(_Section):
@@ -185,11 +201,13 @@ class RestCatalog(_Section):
     """An Iceberg REST catalog."""
 
     kind: Literal["rest"]
-    uri: HttpUrl = Field(description="Address of the catalog.")
+    uri: Address = Field(description="Address of the catalog.")
     warehouse: Text = Field(description="Name or root of the warehouse, as the catalog knows it.")
     credential: SecretRef = Field(description="OAuth2 credential, `id:secret`.")
-    oauth2_server_uri: HttpUrl = Field(description="Where the credential is exchanged for a token.")
-    s3_endpoint_url: str = Field(description="Address of an S3 server other than AWS's; empty for AWS.")
+    oauth2_server_uri: Address = Field(description="Where the credential is exchanged for a token.")
+    s3_endpoint_url: Annotated[str, AfterValidator(_no_password)] = Field(
+        description="Address of an S3 server other than AWS's; empty for AWS."
+    )
     region: Text = Field(description="Region of the tables' bucket.")
     writable: bool
 
@@ -233,7 +251,7 @@ class CanvasInstance(_Section):
     """A Canvas and the account whose courses are read."""
 
     name: SystemName
-    url: HttpUrl
+    url: Address
     account_id: int
     webhook_source: Text = Field(description="How the webhook's receiver calls this instance.")
     access_token: SecretRef
@@ -243,8 +261,8 @@ class OpenEdxDeployment(_Section):
     """An Open edX deployment: an LMS and its Studio with the course export plugin."""
 
     name: SystemName
-    lms_url: HttpUrl
-    studio_url: HttpUrl
+    lms_url: Address
+    studio_url: Address
     webhook_source: Text = Field(description="How the webhook's receiver calls this deployment.")
     client_id: SecretRef
     client_secret: SecretRef
@@ -258,7 +276,7 @@ AlertWindow = Annotated[
 class WebhookReceiver(_Section):
     """Who is told that content moved."""
 
-    url: HttpUrl
+    url: Address
     secret: SecretRef
     writable: bool
 
@@ -275,7 +293,7 @@ class WebhookAlerts(_Section):
 
     kind: Literal["webhook"]
     window_seconds: AlertWindow
-    url: HttpUrl = Field(description="Where each message is posted.")
+    url: Address = Field(description="Where each message is posted.")
     secret: SecretRef = Field(description="Shared secret of the signature.")
     writable: bool
 
@@ -286,10 +304,10 @@ Alerts = Annotated[LogAlerts | WebhookAlerts, Field(discriminator="kind")]
 class SupersetInstance(_Section):
     """The dashboards, and the databases in them whose datasets follow the models."""
 
-    url: HttpUrl
+    url: Address
     username: SecretRef
     password: SecretRef
-    databases: tuple[Text, ...] = Field(description="Names of the databases, as Superset knows them.")
+    databases: tuple[Text, ...] = Field(strict=False, description="Names of the databases, as Superset knows them.")
     writable: bool
 
 
@@ -330,15 +348,17 @@ def _told_apart(systems: tuple[_Named, ...]) -> tuple[_Named, ...]:
 class Environment(BaseSettings):
     """Everything that differs between deployments, as one frozen value."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        frozen=True, strict=True, allow_inf_nan=False, extra="forbid", hide_input_in_errors=True
+    )
 
     name: EnvironmentName
     secrets: SecretsBackend
     objects: ObjectStore
     tables: TableCatalog
     engine: Engine
-    canvas: Annotated[tuple[CanvasInstance, ...], AfterValidator(_told_apart)]
-    openedx: Annotated[tuple[OpenEdxDeployment, ...], AfterValidator(_told_apart)]
+    canvas: Annotated[tuple[CanvasInstance, ...], Field(strict=False), AfterValidator(_told_apart)]
+    openedx: Annotated[tuple[OpenEdxDeployment, ...], Field(strict=False), AfterValidator(_told_apart)]
     learn: WebhookReceiver
     alerts: Alerts
     superset: SupersetInstance

@@ -131,11 +131,12 @@ def cached_token(backend: VaultBackend, variables: Mapping[str, str]) -> str:
     file = token_cache(backend, variables)
     try:
         kept = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        token, expires_at = str(kept["token"]), float(kept["expires_at"] or "inf")
+    except (OSError, ValueError, TypeError, KeyError):  # none, or not what the login wrote
         raise PermanentFailure(f"nobody is logged in to {backend.url}; run `ol secrets login`") from None
-    if kept["expires_at"] is not None and kept["expires_at"] <= time.time():
+    if expires_at <= time.time():
         raise PermanentFailure(f"the login to {backend.url} has expired; run `ol secrets login`")
-    return str(kept["token"])
+    return token
 
 
 def _looked_up(client: "hvac.Client", token: str) -> Grant:
@@ -154,7 +155,7 @@ def _token_file(variables: Mapping[str, str]) -> str:
     file = Path(variables.get("HOME", "~")).expanduser() / ".vault-token"
     try:
         return file.read_text(encoding="utf-8").strip()
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         raise PermanentFailure(f"there is no token: set VAULT_TOKEN, or log in so that {file} exists") from None
 
 
@@ -170,8 +171,8 @@ def _jwt(auth: JwtAuth, variables: Mapping[str, str]) -> str:
 def _read(file: Path, what: str) -> str:
     try:
         return file.read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise PermanentFailure(f"cannot read {what}: {file}: {error.strerror}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise PermanentFailure(f"cannot read {what}: {file}: {getattr(error, 'strerror', error)}") from None
 
 
 def _aws_login(client: "hvac.Client", *, role: str, mount: str, region: str) -> Mapping[str, Any]:

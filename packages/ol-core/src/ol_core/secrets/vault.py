@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
 
 from ol_core.environment import SecretRef, VaultBackend
 from ol_core.failures import PermanentFailure, TransientFailure, UpstreamMissing
@@ -27,7 +28,7 @@ _TIMEOUT_SECONDS = 30
 
 
 class AccessRefused(PermanentFailure):
-    """The server knows who asks, and does not let them."""
+    """The server refuses the login, or what it asks for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +76,8 @@ class VaultClient:
 
         Raises:
             UpstreamMissing: the path or the key does not exist.
-            AccessRefused: the policy of the login does not allow it.
-            PermanentFailure: the login is refused, or the value is no text.
+            AccessRefused: the login is refused, or its policy does not allow it.
+            PermanentFailure: the value is not text, or the server refuses the request.
             TransientFailure: the server is down, sealed or unreachable.
         """
         values = self._values(ref)
@@ -109,13 +110,13 @@ class VaultClient:
 
     def renew_lease(self, lease_id: str) -> float:
         """Renew a lease; return for how many seconds it is valid from now."""
-        with self._translated(f"the lease {lease_id}", "sys/leases/renew"):
+        with self._translated(f"the lease {lease_id}", "sys/leases/renew", grant="update"):
             answer = self._asked(lambda client: client.sys.renew_lease(lease_id))
         return float(answer["lease_duration"])
 
     def revoke_lease(self, lease_id: str) -> None:
         """Give a lease back; its credentials are valid no longer."""
-        with self._translated(f"the lease {lease_id}", "sys/leases/revoke"):
+        with self._translated(f"the lease {lease_id}", "sys/leases/revoke", grant="update"):
             self._asked(lambda client: client.sys.revoke_lease(lease_id))
 
     def log_in_person(self, browser: Browser) -> Path:
@@ -125,7 +126,7 @@ class VaultClient:
             OlError: as `read`; also where the environment logs in by another method, or nobody comes.
         """
         login = described(self._backend.auth)
-        with self._translated(login, f"the {login}"):
+        with self._translated(login, login), self._admitted():
             return log_in_person(self._new_client(), self._backend, browser, self._variables)
 
     def _values(self, ref: SecretRef) -> dict[str, Any]:
@@ -134,7 +135,7 @@ class VaultClient:
             if self._clock() - read_at < READ_TTL_SECONDS:
                 return values
             mount = self._backend.mount
-            with self._translated(f"secret {ref}", f"{mount}/{ref.path}"):
+            with self._translated(f"secret {ref}", f"{mount}/{ref.path}", policy=lambda: self._policy(ref)):
                 version = self._version(mount)
                 path = f"{mount}/data/{ref.path}" if version > 1 else f"{mount}/{ref.path}"
                 answer = self._read(path)
@@ -144,6 +145,14 @@ class VaultClient:
                 raise UpstreamMissing(f"secret {ref}: {mount}/{ref.path} does not exist at {self._backend.url}")
             self._cache[ref.path] = (self._clock(), stored)
             return stored
+
+    def _policy(self, ref: SecretRef) -> str:
+        """Return the path that a policy must name for a secret to be read."""
+        mount = self._backend.mount
+        plain, versioned = f"{mount}/{ref.path}", f"{mount}/data/{ref.path}"
+        if mount not in self._versions:  # who may read nothing of a mount is not told its version
+            return f"{versioned} ({plain} where the engine is of version 1)"
+        return versioned if self._versions[mount] > 1 else plain
 
     def _version(self, mount: str) -> int:
         """Return the version of a key-value engine; asked once."""
@@ -155,7 +164,7 @@ class VaultClient:
 
     def _read(self, path: str) -> dict[str, Any] | None:
         """Return the answer to reading a path; None where nothing is there."""
-        answer: Any = self._asked(lambda client: client.read(path))
+        answer: Any = self._asked(lambda client: client.read(quote(path)))
         return answer  # type: ignore[no-any-return]  # hvac's types add what it answers to HEAD
 
     def _asked(self, ask: Callable[["hvac.Client"], T]) -> T:
@@ -178,7 +187,7 @@ class VaultClient:
                 self._client = self._new_client()
             grant = self._grant
             if grant is None or grant is refused:
-                grant = self._keep(log_in(self._client, self._backend, self._variables))
+                grant = self._keep(self._log_in(self._client))
             elif self._clock() >= self._renew_at:
                 grant = self._keep(self._renewed(self._client, grant))
             return self._client, grant
@@ -193,7 +202,11 @@ class VaultClient:
                 renewed = grant
             if renewed is not grant and renewed.lifetime_seconds > grant.lifetime_seconds / 2:
                 return renewed
-        return log_in(client, self._backend, self._variables)
+        return self._log_in(client)
+
+    def _log_in(self, client: "hvac.Client") -> Grant:
+        with self._admitted():
+            return log_in(client, self._backend, self._variables)
 
     def _keep(self, grant: Grant) -> Grant:
         assert self._client is not None  # noqa: S101 - for the type checker
@@ -215,7 +228,23 @@ class VaultClient:
         )
 
     @contextmanager
-    def _translated(self, what: str, path: str) -> Iterator[None]:
+    def _admitted(self) -> Iterator[None]:
+        """Translate how the server refuses a login."""
+        import hvac.exceptions
+
+        refusals = hvac.exceptions
+        try:
+            yield
+        except (refusals.Forbidden, refusals.InvalidPath, refusals.InvalidRequest, refusals.Unauthorized) as error:
+            raise AccessRefused(
+                f"{self._backend.url} refuses the {described(self._backend.auth)}: {_reasons(error)}; check that the "
+                "mount is enabled, that the role exists, and that it admits who logs in"
+            ) from error
+
+    @contextmanager
+    def _translated(
+        self, what: str, path: str, *, grant: str = "read", policy: Callable[[], str] | None = None
+    ) -> Iterator[None]:
         """Translate what the server, or the way to it, answers; no message holds a value or a token."""
         import hvac.exceptions
         import requests
@@ -226,13 +255,12 @@ class VaultClient:
         except hvac.exceptions.InvalidPath as error:
             raise UpstreamMissing(f"{what}: {path} does not exist at {url}") from error
         except hvac.exceptions.Forbidden as error:
-            mounted = self._versions.get(self._backend.mount, 1) > 1
-            policy = path.replace("/", "/data/", 1) if mounted and path.startswith(f"{self._backend.mount}/") else path
+            named = policy() if policy else path
             raise AccessRefused(
-                f"{what}: {url} refuses {path} to the {login}; grant it `read` on {policy}, or log in anew"
+                f"{what}: {url} refuses {path} to the {login}; grant it `{grant}` on {named}, or log in anew"
             ) from error
         except (hvac.exceptions.InvalidRequest, hvac.exceptions.Unauthorized) as error:
-            raise PermanentFailure(f"{what}: {url} refuses the {login}: {_reasons(error)}") from error
+            raise PermanentFailure(f"{what}: {url} refuses the request: {_reasons(error)}") from error
         except hvac.exceptions.VaultDown as error:
             raise TransientFailure(f"{what}: {url} is sealed or in maintenance; unseal it") from error
         except hvac.exceptions.VaultError as error:
