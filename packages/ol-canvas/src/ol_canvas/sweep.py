@@ -8,10 +8,9 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from ol_core.failures import OlError
 from ol_core.http import HttpPolicy
 from ol_core.orchestration.desired_state import as_version
-from ol_core.orchestration.sweep import Answers, Discovery, Known, Sweep, Unknown
+from ol_core.orchestration.sweep import Answers, Discovery, Sweep, discovered
 
 from ol_canvas.client import CanvasClient, CanvasCourse
 from ol_canvas.client.canvas import COURSES_AT_A_TIME
@@ -32,17 +31,14 @@ class InstanceSource:
 
     def discover(self, budget_seconds: float) -> Discovery:
         """Return the courses of the account; unknown where the list cannot be read to its end in this time."""
-        deadline = self.clock() + budget_seconds
-        courses: list[CanvasCourse] = []
-        try:
-            for course in self.client.courses():
-                courses.append(course)
-                if self.clock() > deadline:
-                    reason = f"the list of courses is longer than can be read in {budget_seconds:.0f} s"
-                    return Unknown(f"{reason}; raise DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS", _ids(courses))
-        except OlError as error:
-            return Unknown(f"the list of courses: {type(error).__name__}: {error}", _ids(courses))
-        return Known(_ids(courses), list_version(courses))
+        return discovered(
+            self.client.courses(),
+            what="courses",
+            key=_course_id,
+            version=list_version,
+            budget_seconds=budget_seconds,
+            clock=self.clock,
+        )
 
     def sweep(self, keys: Sequence[str], budget_seconds: float) -> Sweep:  # noqa: ARG002 - all are asked for alike
         """Read the metadata of a few courses at a time, so that Canvas is hardly ever led to throttle."""
@@ -60,8 +56,8 @@ class InstanceSource:
 
 def list_version(courses: Collection[CanvasCourse]) -> str:
     """Return the version of a list of courses."""
-    return as_version(repr(sorted(courses, key=lambda course: course.course_id)))
+    return as_version(repr(sorted(courses, key=_course_id)))
 
 
-def _ids(courses: Collection[CanvasCourse]) -> list[str]:
-    return [course.course_id for course in courses]
+def _course_id(course: CanvasCourse) -> str:
+    return course.course_id

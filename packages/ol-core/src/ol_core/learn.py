@@ -7,13 +7,14 @@ import dagster as dg
 from pydantic import Field
 
 from ol_core.environment import Environment, SecretRef
-from ol_core.failures import OlError, PermanentFailure, UpstreamMissing
+from ol_core.failures import OlError, PermanentFailure
 from ol_core.orchestration.desired_state import (
     DATA_VERSION_TAG,
     WantedVersions,
     as_version,
     held_versions,
     latest_by_partition,
+    nothing_held,
     recorded,
 )
 from ol_core.secrets import Secrets, secrets_resource
@@ -98,7 +99,7 @@ def content_webhook(
         def event_of(partition: str) -> ContentEvent | OlError:
             if partition in newest:
                 return describe(partition, newest[partition])
-            return UpstreamMissing(f"{announces.to_user_string()} holds nothing of {partition}; materialize it first")
+            return nothing_held(announces, partition)
 
         with learn_api.client() as client:
             yield from recorded(

@@ -4,10 +4,9 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from ol_core.failures import OlError
 from ol_core.http import HttpPolicy
 from ol_core.orchestration.desired_state import as_version
-from ol_core.orchestration.sweep import Answers, Discovery, Known, Sweep, Unknown
+from ol_core.orchestration.sweep import Answers, Discovery, Sweep, discovered
 
 from ol_openedx.client import CourseRun, OpenEdxClient
 from ol_openedx.client.openedx import VERSIONS_AT_ONCE
@@ -28,17 +27,14 @@ class DeploymentSource:
 
     def discover(self, budget_seconds: float) -> Discovery:
         """Return the course runs that the LMS lists; unknown where the list cannot be read to its end in this time."""
-        deadline = self.clock() + budget_seconds
-        runs: list[CourseRun] = []
-        try:
-            for run in self.client.course_runs():
-                runs.append(run)
-                if self.clock() > deadline:
-                    reason = f"the list of course runs is longer than can be read in {budget_seconds:.0f} s"
-                    return Unknown(f"{reason}; raise DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS", _ids(runs))
-        except OlError as error:
-            return Unknown(f"the list of course runs: {type(error).__name__}: {error}", _ids(runs))
-        return Known(_ids(runs), list_version(runs))
+        return discovered(
+            self.client.course_runs(),
+            what="course runs",
+            key=_course_id,
+            version=list_version,
+            budget_seconds=budget_seconds,
+            clock=self.clock,
+        )
 
     def sweep(self, keys: Sequence[str], budget_seconds: float) -> Sweep:
         """Ask the export plugin for 200 versions at a time where it tells them, and for an outline each elsewhere.
@@ -65,11 +61,11 @@ class DeploymentSource:
 
 def list_version(runs: Collection[CourseRun]) -> str:
     """Return the version of a list of course runs."""
-    return as_version(repr(sorted(runs, key=lambda run: run.course_id)))
+    return as_version(repr(sorted(runs, key=_course_id)))
 
 
-def _ids(runs: Collection[CourseRun]) -> list[str]:
-    return [run.course_id for run in runs]
+def _course_id(run: CourseRun) -> str:
+    return run.course_id
 
 
 def _tags(versions: Answers) -> Answers:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from ol_core.dagster_storage import keep_connections
-from ol_core.failures import OlError, UpstreamMissing
+from ol_core.failures import OlError
 from ol_core.objects import FileObjectIOManager
 from ol_core.orchestration.desired_state import (
     DATA_VERSION_TAG,
@@ -20,6 +20,7 @@ from ol_core.orchestration.desired_state import (
     as_version,
     held_versions,
     latest_by_partition,
+    nothing_held,
     recorded,
 )
 from ol_core.tables import RawTableIOManager, replace_moved
@@ -124,8 +125,7 @@ class _Spool:
     def read(self, course: str) -> dict[str, str] | OlError:
         """Read a course into files; return the version of its rows of each kind."""
         if course not in self.cartridges or course not in self.documents:
-            content = self.keys.course_content.to_user_string()
-            return UpstreamMissing(f"{content} holds nothing of course {course}; materialize it first")
+            return nothing_held(self.keys.course_content, course)
         try:
             with self.objects.open(_path(self.documents[course])) as stream:
                 document: dict[str, Any] = json.load(stream)

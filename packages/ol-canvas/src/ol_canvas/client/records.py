@@ -6,20 +6,12 @@ Sources: Canvas LMS REST API documentation (developerdocs.instructure.com): Cour
 import hashlib
 import json
 from dataclasses import dataclass, fields, is_dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field
-
-
-def _naive_utc(value: datetime | None) -> datetime | None:
-    return value.astimezone(UTC).replace(tzinfo=None) if value is not None and value.tzinfo is not None else value
-
-
-Time = Annotated[datetime | None, AfterValidator(_naive_utc)]
-"""Naive UTC."""
-
+from ol_core.http import NaiveUtc
+from pydantic import Field
 
 _Id = Annotated[str, Field(validation_alias="id", coerce_numbers_to_str=True)]
 _Text = Annotated[str | None, Field(coerce_numbers_to_str=True)]
@@ -34,8 +26,8 @@ class CanvasCourse:
     course_code: str | None = None
     sis_course_id: _Text = None
     workflow_state: str | None = None
-    start_at: Time = None
-    end_at: Time = None
+    start_at: NaiveUtc = None
+    end_at: NaiveUtc = None
     account_id: _Text = None
     term_id: Annotated[_Text, Field(validation_alias="enrollment_term_id")] = None
 
@@ -52,7 +44,7 @@ class CanvasFile:
     size_bytes: Annotated[int | None, Field(validation_alias="size")] = None
     locked: bool | None = None
     hidden: bool | None = None
-    updated_at: Time = None
+    updated_at: NaiveUtc = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +56,7 @@ class CanvasPage:
     title: str | None = None
     published: bool | None = None
     front_page: bool | None = None
-    updated_at: Time = None
+    updated_at: NaiveUtc = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +66,10 @@ class CanvasAssignment:
     assignment_id: _Id
     name: str | None = None
     points_possible: float | None = None
-    due_at: Time = None
+    due_at: NaiveUtc = None
     published: bool | None = None
     submission_types: tuple[str, ...] = ()
-    updated_at: Time = None
+    updated_at: NaiveUtc = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ Whatever goes wrong leaves here as one of the failures of `ol_core.failures`, wi
 a short excerpt of the answer. Importing this package imports httpx and tenacity: locations import their clients late.
 """
 
-from ol_core.http.answers import failure, read_json, validated
+from ol_core.http.answers import NaiveUtc, failure, read_json, validated
 from ol_core.http.auth import BearerAuth, ClientCredentialsAuth
 from ol_core.http.client import HttpClient
 from ol_core.http.downloads import Download
@@ -18,6 +18,7 @@ __all__ = [
     "Download",
     "HttpClient",
     "HttpPolicy",
+    "NaiveUtc",
     "Records",
     "Runtime",
     "drf_pages",

@@ -4,15 +4,23 @@ import json
 import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import httpx
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AfterValidator, TypeAdapter, ValidationError
 
 from ol_core.failures import OlError, PermanentFailure, TransientFailure, UpstreamMissing
 from ol_core.http.redaction import redact, redact_url, secrets_of
 
 T = TypeVar("T")
+
+
+def _naive_utc(value: datetime | None) -> datetime | None:
+    return value if value is None or value.tzinfo is None else value.astimezone(UTC).replace(tzinfo=None)
+
+
+NaiveUtc = Annotated[datetime | None, AfterValidator(_naive_utc)]
+"""A time as records and tables hold it: UTC, without saying so; where an answer states no offset it is UTC already."""
 
 _REFUSED = frozenset({425, 429})
 _UNANSWERED = frozenset({408, 502, 503, 504, 520, 521, 522, 523, 524})  # from 520 on: Cloudflare, of the server behind

@@ -14,9 +14,10 @@ import json
 import os
 import time
 import zlib
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from ol_core.failures import OlError, PermanentFailure, TransientFailure
 
@@ -56,6 +57,41 @@ class Unknown:
 
 
 Discovery = Known | Unknown
+
+T = TypeVar("T")
+
+
+def discovered(  # noqa: PLR0913 - a list, what it is a list of, and how long it may take
+    listed: Iterable[T],
+    *,
+    what: str,
+    key: Callable[[T], str],
+    version: Callable[[Collection[T]], str],
+    budget_seconds: float,
+    clock: Callable[[], float] = time.monotonic,
+) -> Discovery:
+    """Read a source's list to its end; nobody knows what exists where that fails or takes too long.
+
+    Args:
+        listed: What the source lists, page by page.
+        what: What it is a list of, in the plural, for messages.
+        key: Gives the partition key of an entry.
+        version: Gives the version of the whole list.
+        budget_seconds: How long it may take.
+        clock: Seconds that only grow.
+    """
+    deadline = clock() + budget_seconds
+    found: list[T] = []
+    try:
+        for one in listed:
+            found.append(one)
+            if clock() > deadline:
+                reason = f"the list of {what} is longer than can be read in {budget_seconds:.0f} s"
+                return Unknown(f"{reason}; raise DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS", [key(one) for one in found])
+    except OlError as error:
+        return Unknown(f"the list of {what}: {type(error).__name__}: {error}", [key(one) for one in found])
+    return Known([key(one) for one in found], version(found))
+
 
 Answers = Mapping[str, str | OlError]
 """Version of each key of a batch, or why it is not known."""

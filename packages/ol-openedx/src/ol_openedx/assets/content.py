@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 from ol_core.dagster_storage import keep_connections
-from ol_core.failures import OlError, UpstreamMissing
+from ol_core.failures import OlError
 from ol_core.objects import FileObject, FileObjectIOManager, materialization
 from ol_core.orchestration.desired_state import (
     DATA_VERSION_TAG,
@@ -16,6 +16,7 @@ from ol_core.orchestration.desired_state import (
     WantedVersions,
     held_versions,
     latest_by_partition,
+    nothing_held,
     recorded,
 )
 from ol_core.tables import RawTableIOManager, replace_moved
@@ -136,7 +137,7 @@ def raw_tables(keys: DeploymentAssets) -> dg.AssetsDefinition:
             )
             if kind == LAST_KIND:
                 found = (
-                    (course, replaced.get(course, _nothing_of(keys.processed(kind), course))) for course in courses
+                    (course, replaced.get(course, nothing_held(keys.processed(kind), course))) for course in courses
                 )
                 asked = {course: wanted.get(course, config.wanted.get(course, "")) for course in courses}
                 yield from recorded(keys.raw(kind), asked, found, lambda _course, event: [event])
@@ -166,10 +167,6 @@ def path_of(event: dg.AssetMaterialization | None) -> str | None:
     return None if event is None else str(event.metadata["path"].value)
 
 
-def _nothing_of(key: dg.AssetKey, course: str) -> OlError:
-    return UpstreamMissing(f"{key.to_user_string()} holds nothing of {course}; materialize it first")
-
-
 def _extracted(
     keys: DeploymentAssets, objects: FileObjectIOManager, course: str, archive: str | None
 ) -> Mapping[str, tuple[FileObject, dict[str, int | str]]] | OlError:
@@ -177,7 +174,7 @@ def _extracted(
     import pyarrow.parquet as pq
 
     if archive is None:
-        return _nothing_of(keys.course_xml, course)
+        return nothing_held(keys.course_xml, course)
     try:
         with tempfile.TemporaryDirectory() as folder, objects.open(archive) as stream:
             summary = write_parquet_tables(stream, name=archive, out=Path(folder), course_id=course)

@@ -2,11 +2,11 @@
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel
+from ol_core.http import NaiveUtc
+from pydantic import BaseModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +36,6 @@ class CourseExport:
     sha256: str
 
 
-def _naive_utc(value: datetime | None) -> datetime | None:
-    return value if value is None or value.tzinfo is None else value.astimezone(UTC).replace(tzinfo=None)
-
-
-_Time = Annotated[datetime | None, AfterValidator(_naive_utc)]
-
-
 class ListedCourse(BaseModel):
     """A course run in the answer of `api/courses/v1/courses/`."""
 
@@ -50,10 +43,10 @@ class ListedCourse(BaseModel):
     name: str | None = None
     org: str | None = None
     number: str | None = None
-    start: _Time = None
-    end: _Time = None
-    enrollment_start: _Time = None
-    enrollment_end: _Time = None
+    start: NaiveUtc = None
+    end: NaiveUtc = None
+    enrollment_start: NaiveUtc = None
+    enrollment_end: NaiveUtc = None
     pacing: str | None = None
     hidden: bool | None = None
 

@@ -169,6 +169,11 @@ def latest_by_partition(
     return latest
 
 
+def nothing_held(asset_key: dg.AssetKey, partition: str) -> UpstreamMissing:
+    """Return the failure of a step that follows a partition which was never materialized."""
+    return UpstreamMissing(f"{asset_key.to_user_string()} holds nothing of {partition}; materialize it first")
+
+
 def failure_reasons(
     instance: dg.DagsterInstance, asset_key: dg.AssetKey, partitions: Collection[str]
 ) -> dict[str, str]:
