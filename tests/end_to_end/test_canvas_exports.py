@@ -87,7 +87,7 @@ class Platform:
         asked = json.dumps([request.job_name, request.run_config, dict(request.tags)])
         with subprocess.Popen([sys.executable, "-c", WORKER, asked], stderr=subprocess.DEVNULL) as worker:
             try:
-                deadline = time.monotonic() + 60
+                deadline = time.monotonic() + 200
                 while not when():
                     assert worker.poll() is None, "the worker ended before it could be killed"
                     assert time.monotonic() < deadline

@@ -20,22 +20,27 @@ class _InstalledCommands(click.Group):
     """A group that imports a package's verb only when that verb is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted({*super().list_commands(ctx), *_plugins()})
+        return sorted({*super().list_commands(ctx), *entry_points(group=COMMANDS_GROUP).names})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        own = super().get_command(ctx, cmd_name)
-        plugin = _plugins().get(cmd_name)
-        if own is not None or plugin is None:
+        own, plugins = super().get_command(ctx, cmd_name), entry_points(group=COMMANDS_GROUP, name=cmd_name)
+        packages = [*(["ol-core"] if own is not None else []), *sorted(map(_package, plugins))]
+        if len(packages) > 1:
+            raise click.ClickException(f"`ol {cmd_name}` is brought by {' and by '.join(packages)}; uninstall one")
+        if not plugins:
             return own
+        (plugin,), (package,) = plugins, packages
         try:
             command = plugin.load()
         except Exception as error:
-            package = plugin.dist.name if plugin.dist else plugin.value
             raise click.ClickException(
                 f"`ol {cmd_name}` of {package} cannot be loaded: {type(error).__name__}: {error}; reinstall {package}"
             ) from error
         if not isinstance(command, click.Command):
-            raise click.ClickException(f"`ol {cmd_name}`: {plugin.value} is no click command")
+            raise click.ClickException(
+                f"`ol {cmd_name}` of {package}: {plugin.value} is a {type(command).__name__}, not a click command; "
+                f"reinstall {package}"
+            )
         return command
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's own signature
@@ -45,8 +50,8 @@ class _InstalledCommands(click.Group):
             raise click.ClickException(str(error)) from error
 
 
-def _plugins() -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=COMMANDS_GROUP)}
+def _package(plugin: EntryPoint) -> str:
+    return plugin.dist.name if plugin.dist else plugin.value
 
 
 @click.group(cls=_InstalledCommands, context_settings={"help_option_names": ["-h", "--help"]})

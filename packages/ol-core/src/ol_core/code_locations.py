@@ -108,7 +108,9 @@ def _refuse_other_release(location: CodeLocation) -> None:
     core = version("ol-core")
     if location.version.split(".")[:2] != core.split(".")[:2]:
         release = ".".join(core.split(".")[:2])
-        raise PermanentFailure(f"made for another release than the installed ol-core {core}; install {release}.*")
+        raise PermanentFailure(
+            f"made for another release than the installed ol-core {core}; install {location.distribution}=={release}.*"
+        )
 
 
 def _resolve(location: CodeLocation) -> "dg.Definitions":

@@ -45,6 +45,7 @@ def plugins(tmp_path: Path) -> Path:
     names = ("good", "empty", "online", "invalid")
     lines = [f"{name}_location = some_location:{name}" for name in names]
     commands = ["[ol_data_platform.commands]", "broken_verb = no_such_module:command"]
+    commands += ["no_verb = some_location:LOCATION", "pools = some_location:good"]
     (info / "entry_points.txt").write_text("\n".join(["[ol_data_platform.code_locations]", *lines, *commands]) + "\n")
     return tmp_path
 
@@ -82,6 +83,20 @@ def test_workspace_has_one_process_a_location(plugins: Path) -> None:
         ("empty_location", "some_location", "empty"),
         ("good_location", "some_location", "good"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("verb", "reason"),
+    [
+        ("no_verb", "`ol no_verb` of ol-some cannot be loaded: AttributeError"),
+        ("pools", "`ol pools` is brought by ol-core and by ol-some; uninstall one"),
+    ],
+)
+def test_a_verb_that_cannot_be_told_or_used_is_refused(plugins: Path, verb: str, reason: str) -> None:
+    done = ol(plugins, verb)
+
+    assert done.returncode == 1
+    assert reason in done.stderr
 
 
 def test_check_counts_what_it_checked(plugins: Path) -> None:

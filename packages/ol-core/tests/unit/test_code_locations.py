@@ -85,4 +85,4 @@ def test_every_broken_location_is_named_at_once_and_none_is_loaded() -> None:
     assert "wrong (ol-wrong 0.1.0, location_good:wrong_type): gives int, not dagster.Definitions" in message
     assert "missing (ol-missing 0.1.0, location_good:nothing): cannot be loaded: AttributeError" in message
     assert "skewed (ol-skewed 9.1.0, location_good:defs): made for another release" in message
-    assert "install 0.1.*" in message
+    assert "install ol-skewed==0.1.*" in message

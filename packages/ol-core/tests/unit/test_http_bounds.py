@@ -301,6 +301,16 @@ def test_threads_keep_the_pace_together(server: ScriptedServer) -> None:
     assert bucket.throttled <= hasty.throttled / 2
 
 
+def test_an_answer_that_says_nothing_of_the_pace_ends_no_pause(server: ScriptedServer) -> None:
+    slept: list[float] = []
+    said = iter([30.0, None, None, None])
+    runtime = Runtime(sleep=slept.append, clock=lambda: sum(slept))
+    with HttpClient(server.url, policy=HttpPolicy(pace=lambda _: next(said)), runtime=runtime) as client:
+        for _ in range(4):
+            client.request("GET", "x")
+    assert slept == [30.0, 30.0]  # the turn that was promised already, and no further one
+
+
 @pytest.mark.parametrize("said", [float("inf"), 1e300, 3600.0])
 def test_a_pace_that_leaves_no_turn_in_time_is_left_to_the_caller(server: ScriptedServer, said: float) -> None:
     policy = HttpPolicy(pace=lambda _: said, budget_seconds=5)

@@ -12,15 +12,10 @@ def dbt() -> None:
 @click.option("--check", is_flag=True, help="Write nothing; fail where the baked manifest is not the project's.")
 def parse(*, check: bool) -> None:
     """Bake the manifest that the code location loads, from the project's SQL and YAML."""
-    from ol_core.failures import OlError
-
     from ol_lakehouse.project import MANIFEST_NAME, PARSE_COMMAND, bake_manifest, project_directory
 
-    try:
-        project = project_directory()
-        baked = bake_manifest(project)
-    except OlError as error:
-        raise click.ClickException(str(error)) from error
+    project = project_directory()
+    baked = bake_manifest(project)
     file = project / MANIFEST_NAME
     if file.is_file() and file.read_text(encoding="utf-8") == baked:
         click.echo(f"{file} is current")

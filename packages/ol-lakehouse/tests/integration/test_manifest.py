@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from ol_core.cli import main
 from ol_lakehouse.commands import dbt
 
 
@@ -40,7 +41,7 @@ def test_a_project_that_dbt_cannot_parse_is_reported_in_dbts_words(
     (tmp_path / "dbt_project.yml").write_text("{name: tiny, profile: absent, config-version: 2}")
     (tmp_path / "profiles.yml").write_text("tiny: {outputs: {duckdb: {type: duckdb}}}")
     monkeypatch.setenv("OL_DBT_PROJECT_DIR", str(tmp_path))
-    result = CliRunner().invoke(dbt, ["parse"])
+    result = CliRunner().invoke(main, ["dbt", "parse"])
     assert result.exit_code == 1
     assert "Could not find profile named 'absent'" in result.output
 

@@ -1,4 +1,4 @@
-"""Keys of Open edX courses and libraries: parsing, block ids, names for objects and files.
+"""Keys of Open edX courses and libraries: parsing and block ids.
 
 The grammar is that of the platform's opaque keys: `course-v1:ORG+COURSE+RUN`, the older `ORG/COURSE/RUN`, and
 `library-v1:ORG+LIBRARY`; each part is one or more of letters, digits, `_ - ~ . :`.
@@ -7,7 +7,6 @@ The grammar is that of the platform's opaque keys: `course-v1:ORG+COURSE+RUN`, t
 import re
 from dataclasses import dataclass
 from typing import Self
-from urllib.parse import quote
 
 from ol_core.failures import PermanentFailure
 
@@ -68,24 +67,6 @@ class CourseKey:
         if self.is_old_style:
             return f"{self.org}/{self.course}/{self.run}"
         return f"course-v1:{self.org}+{self.course}+{self.run}{self.revision}"
-
-    @property
-    def is_library(self) -> bool:
-        """Whether this names a library."""
-        return self.run is None
-
-    @property
-    def quoted(self) -> str:
-        """The key with everything but letters, digits and `_ . - ~` percent-encoded: one segment of a URL."""
-        return quote(str(self), safe="")
-
-    @property
-    def object_name(self) -> str:
-        """The key as one part of an object key or file name: `:`, `+` and `@` stay, `/` becomes `%2F`.
-
-        A `course-v1:` key of ASCII stays as it is, so that a reader of the object store finds the run's id in its path.
-        """
-        return quote(str(self), safe=":+@")
 
     def block_id(self, block_type: str, url_name: str) -> str:
         """Usage id of a block of this course or library."""

@@ -55,17 +55,6 @@ def test_anything_else_is_refused_with_what_is_valid(text: str) -> None:
     assert isinstance(caught.value, PermanentFailure)
 
 
-def test_an_old_key_becomes_one_part_of_a_path() -> None:
-    key = CourseKey.parse("MITx/6.002x/2012_Fall")
-    assert key.object_name == key.quoted == "MITx%2F6.002x%2F2012_Fall"
-
-
-def test_a_new_key_stays_readable_in_an_object_key_and_is_quoted_for_a_url() -> None:
-    key = CourseKey.parse("course-v1:MITx+6.002x+R")
-    assert key.object_name == "course-v1:MITx+6.002x+R"
-    assert key.quoted == "course-v1%3AMITx%2B6.002x%2BR"
-
-
 def test_block_ids_follow_the_form_of_the_key() -> None:
     assert CourseKey.parse("course-v1:O+C+R").block_id("problem", "p") == "block-v1:O+C+R+type@problem+block@p"
     assert CourseKey.parse("O/C/R").block_id("problem", "p") == "i4x://O/C/problem/p"
@@ -73,5 +62,4 @@ def test_block_ids_follow_the_form_of_the_key() -> None:
 
 
 def test_a_library_has_no_run() -> None:
-    assert CourseKey.parse("library-v1:O+L").is_library
-    assert not CourseKey.parse("O/C/R").is_library
+    assert CourseKey.parse("library-v1:O+L").run is None

@@ -184,12 +184,12 @@ class CanvasClient:
         return export_all(source, versions, limits=limits, resume=resume, on_submitted=on_submitted, clock=clock)
 
 
-def _pause_seconds(response: httpx.Response) -> float:
-    """Return how long Canvas's leaky bucket needs until the reserve is free again."""
+def _pause_seconds(response: httpx.Response) -> float | None:
+    """Return how long Canvas's leaky bucket needs until the reserve is free again; None where it does not say."""
     try:
-        remaining = float(response.headers.get("x-rate-limit-remaining", "inf"))
-    except ValueError:
-        return 0.0
+        remaining = float(response.headers["x-rate-limit-remaining"])
+    except (KeyError, ValueError):
+        return None
     return max(0.0, (_RESERVE - remaining) / _OUTFLOW_PER_SECOND)
 
 

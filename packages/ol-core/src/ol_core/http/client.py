@@ -200,9 +200,12 @@ class _Turns:
         self._pause = 0.0
         self._next_at = -math.inf
 
-    def space(self, pause: float, *, now: float) -> None:
-        """Let requests go so many seconds apart; 0 or less for as they come."""
+    def space(self, pause: float | None, *, now: float) -> None:
+        """Let requests go so many seconds apart; 0 or less for as they come, None for no sooner than said before."""
         with self._lock:
+            if pause is None:
+                self._pause = 0.0
+                return
             self._pause = min(pause, self._LONGEST_PAUSE_SECONDS) if pause > 0 else 0.0  # nan is 0 too
             self._next_at = max(self._next_at, now + self._pause) if self._pause else -math.inf
 

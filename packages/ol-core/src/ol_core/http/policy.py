@@ -30,8 +30,8 @@ class HttpPolicy:
         connections: Most connections at a time; more threads wait for one, at most `timeout_seconds`.
         outage_after: After so many requests in a row that failed with all retries, the server counts as down.
         outage_seconds: How long nothing is sent then, so that a sweep over thousands fails soon.
-        pace: Tells from an answer how many seconds to wait before the next request; while it does, the requests of all
-            threads go one by one, so far apart.
+        pace: Tells from an answer how many seconds to wait before the next request, None where it does not say; while
+            it asks for a wait, the requests of all threads go one by one, so far apart.
     """
 
     timeout_seconds: float = 60.0
@@ -43,4 +43,4 @@ class HttpPolicy:
     connections: int = 20
     outage_after: int = 3
     outage_seconds: float = 30.0
-    pace: Callable[[httpx.Response], float] = field(default=lambda _: 0.0)
+    pace: Callable[[httpx.Response], float | None] = field(default=lambda _: None)
