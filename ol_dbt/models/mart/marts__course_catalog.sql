@@ -1,4 +1,4 @@
-{#- Each measure is summed to one row a course before it is joined, so that no join can double it. -#}
+{#- Each measure is summed to one row per course before it is joined, so that no join can double it. -#}
 {%- set counts = content_type_counts() -%}
 with courses as (
     select
