@@ -133,6 +133,7 @@ class Facts:
         root: Local name of the root element; for QTI `assessment` or `objectbank`.
         nested_state: A workflow_state below another element: of the assignment inside a quiz or topic.
         topic_type: `announcement` or `topic`.
+        available: Whether a quiz is published, `true` or `false`.
         lookup_uuid: By which a module item names an LTI resource link.
     """
 

@@ -73,7 +73,14 @@ class CartridgeItem:
 
 @dataclass(frozen=True, slots=True)
 class CartridgeFile:
-    """One file of the course (grain: course_id, path)."""
+    """One file of the course (grain: course_id, path).
+
+    Attributes:
+        path: In the zip.
+        size_bytes: Uncompressed.
+        crc32: CRC-32 of its bytes, 8 hexadecimal digits.
+        content_type: By the name's ending; None where that says nothing.
+    """
 
     course_id: str
     path: str

@@ -18,12 +18,20 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True)
 
-    name: str = Field(default="dev", validation_alias="DAGSTER_ENV")
+    name: str = Field(default="dev", validation_alias="DAGSTER_ENV", description="Name of the environment.")
     environment_file: Annotated[Path | None, BeforeValidator(lambda file: file or None)] = Field(
-        default=None, validation_alias="OL_ENVIRONMENT_FILE"
+        default=None,
+        validation_alias="OL_ENVIRONMENT_FILE",
+        description="Its `environment.toml`; only `dev` needs none.",
     )
-    data_dir: Path = Field(default=Path(".ol"), validation_alias="OL_DATA_DIR", description="Stores of `dev`.")
-    campus_url: str = Field(default="http://127.0.0.1:8765", validation_alias="OL_CAMPUS_URL")
+    data_dir: Path = Field(
+        default=Path(".ol"),
+        validation_alias="OL_DATA_DIR",
+        description="Folder of the stores of `dev`, and of dbt's files.",
+    )
+    campus_url: str = Field(
+        default="http://127.0.0.1:8765", validation_alias="OL_CAMPUS_URL", description="The simulated campus of `dev`."
+    )
 
 
 class InvalidEnvironment(PermanentFailure):

@@ -24,6 +24,10 @@ def _no_password(address: str | HttpUrl) -> str | HttpUrl:
 Address = Annotated[HttpUrl, AfterValidator(_no_password)]
 """An http or https address without a password."""
 
+Writable = Annotated[
+    bool, Field(description="Whether this environment may write here; where false, every write is an error.")
+]
+
 RAW_NAMESPACE = "ol_warehouse_raw_data"
 """Iceberg namespace, asset key prefix and dbt source of the raw tables."""
 
@@ -122,7 +126,7 @@ class LocalSecretsBackend(_Section):
     """Secrets in a file; `dev` only."""
 
     kind: Literal["local"]
-    file: Text = Field(description="TOML file: a table a path, a value a key.")
+    file: Text = Field(description="TOML file: one table per path, one value per key.")
 
 
 class VaultBackend(_Section):
@@ -145,7 +149,7 @@ class FolderStore(_Section):
 
     kind: Literal["folder"]
     path: Text = Field(description="The folder.")
-    writable: bool
+    writable: Writable
 
     @property
     def url(self) -> str:
@@ -157,13 +161,13 @@ class S3Store(_Section):
     """File objects in S3; credentials are those of the AWS SDK's own chain."""
 
     kind: Literal["s3"]
-    bucket: Text
+    bucket: Text = Field(description="Name of the bucket.")
     prefix: Prefix = Field(description="Key prefix without slashes at its ends; empty for none.")
-    region: Text
+    region: Text = Field(description="Region of the bucket.")
     endpoint_url: Annotated[str, AfterValidator(_no_password)] = Field(
         description="Address of a server other than AWS's; empty for AWS."
     )
-    writable: bool
+    writable: Writable
 
     @property
     def url(self) -> str:
@@ -175,9 +179,9 @@ class GcsStore(_Section):
     """File objects in Google Cloud Storage; credentials are those of the SDK's own chain."""
 
     kind: Literal["gcs"]
-    bucket: Text
+    bucket: Text = Field(description="Name of the bucket.")
     prefix: Prefix = Field(description="Key prefix without slashes at its ends; empty for none.")
-    writable: bool
+    writable: Writable
 
     @property
     def url(self) -> str:
@@ -194,7 +198,7 @@ class SqlCatalog(_Section):
     kind: Literal["sql"]
     uri: Annotated[Text, AfterValidator(_no_password)] = Field(description="SQLAlchemy address, without a password.")
     warehouse: Text = Field(description="Root of the tables' data.")
-    writable: bool
+    writable: Writable
 
 
 class RestCatalog(_Section):
@@ -209,16 +213,16 @@ class RestCatalog(_Section):
         description="Address of an S3 server other than AWS's; empty for AWS."
     )
     region: Text = Field(description="Region of the tables' bucket.")
-    writable: bool
+    writable: Writable
 
 
 class GlueCatalog(_Section):
     """The AWS Glue catalog."""
 
     kind: Literal["glue"]
-    region: Text
+    region: Text = Field(description="Region of the catalog and of the tables' bucket.")
     warehouse: Text = Field(description="Root of the tables' data, `s3://...`.")
-    writable: bool
+    writable: Writable
 
 
 TableCatalog = Annotated[SqlCatalog | RestCatalog | GlueCatalog, Field(discriminator="kind")]
@@ -228,20 +232,20 @@ class DuckDbEngine(_Section):
     """The embedded engine; its one file lies in the data folder."""
 
     kind: Literal["duckdb"]
-    writable: bool
+    writable: Writable
 
 
 class TrinoEngine(_Section):
     """The distributed engine."""
 
     kind: Literal["trino"]
-    host: Text
-    port: Annotated[int, Field(ge=1, le=65535)]
+    host: Text = Field(description="Host name of the coordinator.")
+    port: Annotated[int, Field(ge=1, le=65535)] = Field(description="Its port, over HTTPS.")
     catalog: Text = Field(description="Catalog of the models and the raw tables.")
     schema_base: str = Field(description="What the models' schemas begin with; empty for their bare names.")
-    user: Text
-    password: SecretRef
-    writable: bool
+    user: Text = Field(description="User that builds the models.")
+    password: SecretRef = Field(description="Password of that user.")
+    writable: Writable
 
 
 Engine = Annotated[DuckDbEngine | TrinoEngine, Field(discriminator="kind")]
@@ -250,22 +254,22 @@ Engine = Annotated[DuckDbEngine | TrinoEngine, Field(discriminator="kind")]
 class CanvasInstance(_Section):
     """A Canvas and the account whose courses are read."""
 
-    name: SystemName
-    url: Address
-    account_id: int
+    name: SystemName = Field(description="Its name in asset keys and table names.")
+    url: Address = Field(description="Address of the instance.")
+    account_id: int = Field(description="Id of the account whose courses are read.")
     webhook_source: Text = Field(description="How the webhook's receiver calls this instance.")
-    access_token: SecretRef
+    access_token: SecretRef = Field(description="Token of the API.")
 
 
 class OpenEdxDeployment(_Section):
     """An Open edX deployment: an LMS and its Studio with the course export plugin."""
 
-    name: SystemName
-    lms_url: Address
-    studio_url: Address
+    name: SystemName = Field(description="Its name in asset keys and table names.")
+    lms_url: Address = Field(description="Address of the LMS.")
+    studio_url: Address = Field(description="Address of Studio.")
     webhook_source: Text = Field(description="How the webhook's receiver calls this deployment.")
-    client_id: SecretRef
-    client_secret: SecretRef
+    client_id: SecretRef = Field(description="Id of the OAuth2 client.")
+    client_secret: SecretRef = Field(description="Secret of the OAuth2 client.")
 
 
 AlertWindow = Annotated[
@@ -276,9 +280,9 @@ AlertWindow = Annotated[
 class WebhookReceiver(_Section):
     """Who is told that content moved."""
 
-    url: Address
-    secret: SecretRef
-    writable: bool
+    url: Address = Field(description="Address of the receiver.")
+    secret: SecretRef = Field(description="Shared secret of the signature.")
+    writable: bool = Field(description="Whether this environment may tell it; where false, no webhook is requested.")
 
 
 class LogAlerts(_Section):
@@ -295,7 +299,7 @@ class WebhookAlerts(_Section):
     window_seconds: AlertWindow
     url: Address = Field(description="Where each message is posted.")
     secret: SecretRef = Field(description="Shared secret of the signature.")
-    writable: bool
+    writable: Writable
 
 
 Alerts = Annotated[LogAlerts | WebhookAlerts, Field(discriminator="kind")]
@@ -304,11 +308,11 @@ Alerts = Annotated[LogAlerts | WebhookAlerts, Field(discriminator="kind")]
 class SupersetInstance(_Section):
     """The dashboards, and the databases in them whose datasets follow the models."""
 
-    url: Address
-    username: SecretRef
-    password: SecretRef
+    url: Address = Field(description="Address of Superset.")
+    username: SecretRef = Field(description="User of the API.")
+    password: SecretRef = Field(description="Password of that user.")
     databases: tuple[Text, ...] = Field(strict=False, description="Names of the databases, as Superset knows them.")
-    writable: bool
+    writable: Writable
 
 
 class Orchestration(_Section):

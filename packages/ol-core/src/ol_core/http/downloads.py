@@ -36,7 +36,13 @@ _FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """A file that was downloaded whole."""
+    """A file that was downloaded whole.
+
+    Attributes:
+        sha256: Of its bytes, in hexadecimal.
+        size_bytes: Its size.
+        content_type: As the server states it; None where it states none.
+    """
 
     sha256: str
     size_bytes: int
