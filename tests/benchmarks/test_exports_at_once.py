@@ -1,4 +1,4 @@
-"""Many exports of Open edX wanted at once: CPU seconds, events and queries a course, and a run a course beside it.
+"""Many exports of Open edX wanted at once: CPU seconds, events, queries per course; beside it, one run per course.
 
 The code location is the installed one; LMS, Studio and the receiver of webhooks are in memory, archives are tiny. So
 what is measured is orchestration, that of the steps behind the archives included, and the little work there is to do
@@ -39,7 +39,7 @@ MOST_CPU_SECONDS = 0.3
 
 
 def told(verdict: Verdict, database: str, work: float) -> float:
-    """Print a verdict; return the CPU seconds a course without those of the `work`."""
+    """Print a verdict; return the CPU seconds per course without those of the `work`."""
     figures = verdict.figures
     ticking: float = figures["tick_cpu_seconds_mean"] * figures["ticks"]
     a_course: float = (figures["run_cpu_seconds"] + ticking) / verdict.partitions
@@ -47,12 +47,12 @@ def told(verdict: Verdict, database: str, work: float) -> float:
         f"\n{verdict.partitions} exports wanted at once, on {database}: {a_course - work:.3f} CPU s "
         f"to orchestrate a course up to its raw tables and webhook, and {work:.3f} to do the work; "
         f"{figures['events'] / verdict.partitions:.1f} events, {figures['queries'] / verdict.partitions:.1f} queries, "
-        f"{figures['database_bytes'] / verdict.partitions:,.0f} bytes a course; {figures['runs_by_end']} runs; "
+        f"{figures['database_bytes'] / verdict.partitions:,.0f} bytes per course; {figures['runs_by_end']} runs; "
         f"source calls {figures['calls']}\n"
     )
     for job, seconds in figures["run_cpu_seconds_by_job"].items():
-        sys.stdout.write(f"  {job}: {seconds / verdict.partitions:.4f} CPU s a course\n")
-    sys.stdout.write(f"  ticks: {ticking / verdict.partitions:.4f} CPU s a course\n")
+        sys.stdout.write(f"  {job}: {seconds / verdict.partitions:.4f} CPU s per course\n")
+    sys.stdout.write(f"  ticks: {ticking / verdict.partitions:.4f} CPU s per course\n")
     for finding in verdict.findings:
         sys.stdout.write(f"  {'ok' if finding.holds else 'MISSED'}: {finding.bar}: {finding.measured}\n")
     return a_course - work
@@ -78,7 +78,7 @@ def test_exports_wanted_at_once(tmp_path: Path) -> None:
 @pytest.mark.timeout(7200)
 def test_exports_wanted_at_once_on_postgresql(postgres_server: PostgresServer, tmp_path: Path) -> None:
     def open_storage(folder: Path) -> AbstractContextManager[Storage]:
-        return postgres(folder, f"{postgres_server.create_database().url}?sslmode=disable")  # a connection a query
+        return postgres(folder, f"{postgres_server.create_database().url}?sslmode=disable")  # one connection per query
 
     verdict = play(AT_ONCE, SUBJECTS["openedx"], partitions=N, open_storage=open_storage)
     a_course = told(verdict, "PostgreSQL", the_work_alone(tmp_path))
@@ -87,7 +87,7 @@ def test_exports_wanted_at_once_on_postgresql(postgres_server: PostgresServer, t
 
 
 def the_work_alone(folder: Path) -> float:
-    """Return the CPU seconds a course of what is done with such an archive, by the same readers and IO managers."""
+    """Return the CPU seconds per course of what is done with such an archive, by the same readers and IO managers."""
     resources = shared_resources(development(data_dir=folder, campus_url="http://127.0.0.1:1"))
     objects, tables = resources["io_manager"], resources["raw_table_io_manager"]
     courses = {f"course-v1:Org+C{number}+R": archive(f"course-v1:Org+C{number}+R", "1") for number in range(WORKED_ON)}

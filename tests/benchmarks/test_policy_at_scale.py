@@ -18,7 +18,7 @@ def test_a_scenario_at_its_whole_size(scenario: Scenario) -> None:
     sys.stdout.write(
         f"\n{scenario.name}: {CHOSEN}, {verdict.partitions:,} partitions, {figures['ticks']} ticks: "
         f"{figures['runs']} runs, {figures['calls']} calls, {figures['events']} events, {figures['queries']} queries, "
-        f"CPU s a tick {figures['tick_cpu_seconds_mean']:.3f} (most {figures['tick_cpu_seconds_max']:.2f}, wall "
+        f"CPU s per tick {figures['tick_cpu_seconds_mean']:.3f} (most {figures['tick_cpu_seconds_max']:.2f}, wall "
         f"{figures['tick_wall_seconds_max']:.2f}), cursor {figures['cursor_bytes_max']} bytes, database "
         f"+{figures['database_bytes'] / 1e6:.2f} MB, memory {figures['peak_memory_bytes'] / 1e6:.0f} MB\n"
     )

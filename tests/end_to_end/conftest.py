@@ -51,7 +51,7 @@ class Outcome:
 
     @property
     def summary(self) -> dict[str, Any]:
-        summary: dict[str, Any] = json.loads(self.output)  # exactly one document: anything else is no JSON
+        summary: dict[str, Any] = json.loads(self.output)  # exactly one document: anything else is not JSON
         return summary
 
     @property

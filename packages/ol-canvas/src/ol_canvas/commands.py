@@ -20,7 +20,7 @@ def canvas() -> None:
 @canvas.command()
 @click.argument("cartridges", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="CARTRIDGE...")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON list instead of tables.")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Write one Parquet file a table here.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Write one Parquet file per table here.")
 def inspect(cartridges: tuple[Path, ...], out: Path | None, *, as_json: bool) -> None:
     """Say what each CARTRIDGE (.imscc) holds.
 

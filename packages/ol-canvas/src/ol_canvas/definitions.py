@@ -50,7 +50,7 @@ def _source(environment: Environment, instance: CanvasInstance) -> ContentSource
 
 
 def _jobs(keys: InstanceAssets, steps: Mapping[str, dg.AssetsDefinition], limits: ExportLimits) -> list[Any]:
-    """Define a job a step: what it does, what its worker gets, and the seconds after which it is ended."""
+    """Define one job per step: what it does, what its worker gets, and the seconds after which it is ended."""
     stated = {
         "courses": ("Writes the list of courses.", SMALL, 900),
         "course_export": (

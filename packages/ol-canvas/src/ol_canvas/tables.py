@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 COURSES = "api__courses"
 API_KINDS = {
-    "api__course_files": "One row a file of a course, as the API lists it.",
-    "api__course_pages": "One row a wiki page of a course.",
-    "api__course_assignments": "One row an assignment of a course.",
-    "api__course_modules": "One row a module of a course.",
-    "api__course_module_items": "One row an item of a module.",
+    "api__course_files": "One row per file of a course, as the API lists it.",
+    "api__course_pages": "One row per wiki page of a course.",
+    "api__course_assignments": "One row per assignment of a course.",
+    "api__course_modules": "One row per module of a course.",
+    "api__course_module_items": "One row per item of a module.",
 }
 CARTRIDGE_KINDS = {
-    "cartridge__course_items": "One row an item of content in a course's cartridge.",
-    "cartridge__course_files": "One row a file in a course's cartridge: size in bytes, CRC-32.",
+    "cartridge__course_items": "One row per item of content in a course's cartridge.",
+    "cartridge__course_files": "One row per file in a course's cartridge: size in bytes, CRC-32.",
     "cartridge__course_quarantine": "One row for whatever in a cartridge could not be used.",
 }
 COURSE_KINDS = {**API_KINDS, **CARTRIDGE_KINDS}

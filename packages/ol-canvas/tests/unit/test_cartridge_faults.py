@@ -33,7 +33,7 @@ def reread(changes: dict[str, bytes]) -> Cartridge:
 
 
 def test_errors_are_permanent_and_name_the_cartridge() -> None:
-    with pytest.raises(PermanentFailure, match=r"'course\.imscc'.*no complete zip.*export it again"):
+    with pytest.raises(PermanentFailure, match=r"'course\.imscc'.*not a complete zip.*export it again"):
         read(io.BytesIO(b"<html>Not found</html>"))
 
 

@@ -115,14 +115,14 @@ def _check_alone(location: code_locations.CodeLocation) -> dict[str, Any]:
 @main.command()
 @click.argument("names", nargs=-1)
 def workspace(names: tuple[str, ...]) -> None:
-    """Print a workspace.yaml for Dagster with one process a code location."""
+    """Print a workspace.yaml for Dagster with one process per code location."""
     click.echo(workspace_yaml(code_locations.installed(names)), nl=False)
 
 
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def environment(*, as_json: bool) -> None:
-    """Print the environment in force; of secrets, where they are."""
+    """Print the environment in force; secrets appear only as references."""
     from ol_core.environment import Settings, load_environment
 
     stated, settings = load_environment(), Settings()

@@ -1,7 +1,7 @@
-"""The one place that calls what Dagster does not promise to keep: queries over partitions, checks, backfills, pools.
+"""The one module that imports `dagster._core`: queries over partitions, checks, backfills, pools.
 
 Dagster's public API reads events one page at a time, with all that is in them; over thousands of partitions that costs
-seconds a tick. `tests/unit/test_dagster_storage.py` fails where a release changes what is used here.
+seconds per tick. `tests/unit/test_dagster_storage.py` fails where a release changes what is used here.
 """
 
 from collections.abc import Collection, Mapping

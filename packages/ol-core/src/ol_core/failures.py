@@ -1,7 +1,8 @@
 """The one taxonomy of failures.
 
 Every HTTP, SDK and storage error is translated into one of these at one boundary (`ol_core.http`, `ol_core.objects`,
-`ol_core.tables`), so that whoever retries, parks or reports a failure asks for its type and nothing else.
+`ol_core.tables`, `ol_core.databases`, `ol_core.secrets`), so that whoever retries, parks or reports a failure asks for
+its type and nothing else.
 """
 
 

@@ -1,4 +1,4 @@
-"""Resources that every code location is served with, under their fixed keys."""
+"""Resources that code locations share, under their fixed keys."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any

@@ -33,7 +33,10 @@ class ContentEvent(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What the receiver answered: delivered, or rejected for good (any 4xx but 408 and 429)."""
+    """What the receiver answered: delivered, or rejected for good.
+
+    Rejected is any 4xx but 408, 425, 429 and a 403 that says `rate limit exceeded`.
+    """
 
     delivery_id: str
     state: Literal["delivered", "rejected"]

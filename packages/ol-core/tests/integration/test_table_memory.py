@@ -39,7 +39,7 @@ for table in ("partitioned", "whole"):
 
 
 def test_memory_does_not_grow_with_the_rows_that_stream_through(tmp_path: Path) -> None:
-    batches = 60  # of 4 MB: 240 MB a table
+    batches = 60  # of 4 MB: 240 MB per table
     command = [sys.executable, "-c", STREAMED, str(tmp_path / "tables"), str(batches)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
 

@@ -142,7 +142,7 @@ def test_a_lost_cursor_tells_nothing_twice(world: World) -> None:
 
 def test_a_process_that_is_killed_while_it_tells_tells_nothing_twice(world: World) -> None:
     world.fail("c", TransientFailure("down"))
-    world.sink.error = KeyboardInterrupt()  # type: ignore[assignment]  # what ends a process is no Exception
+    world.sink.error = KeyboardInterrupt()  # type: ignore[assignment]  # what ends a process is not an Exception
     with pytest.raises(KeyboardInterrupt):
         world.tick(minutes=6)
     world.sink.error = None

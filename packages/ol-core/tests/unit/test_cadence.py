@@ -31,7 +31,7 @@ def test_an_environment_that_is_left_out_is_an_error(left_out: str) -> None:
 @pytest.mark.parametrize("wrong", [0, -60, ""])
 def test_a_cadence_that_is_none_is_an_error(wrong: int | str) -> None:
     with pytest.raises(PermanentFailure, match=f"cadence of qa is {wrong!r}; state seconds, a cron line, or OFF"):
-        Cadence(dev=OFF, ci=OFF, qa=wrong, production=OFF)  # type: ignore[type-var]  # a union is no rhythm
+        Cadence(dev=OFF, ci=OFF, qa=wrong, production=OFF)  # type: ignore[type-var]  # a union is not a rhythm
 
 
 @pytest.mark.parametrize(("name", "seconds"), [("dev", [60]), ("ci", []), ("qa", [7200]), ("production", [3600])])

@@ -263,7 +263,7 @@ def test_a_session_is_not_kept() -> None:
 
 @pytest.mark.parametrize("address", ["learn.example", "ftp://learn.example", "https://"])
 def test_an_address_that_is_none_is_refused(address: str) -> None:
-    with pytest.raises(PermanentFailure, match="no address"):
+    with pytest.raises(PermanentFailure, match="not the address"):
         HttpClient(address)
 
 

@@ -89,12 +89,12 @@ def test_reading_what_is_gone_says_what_to_do(store: FileObjectIOManager, tmp_pa
 
 
 def test_a_file_in_quarantine_is_kept_and_named(store: FileObjectIOManager, archive: Path) -> None:
-    failure = store.quarantine(archive, asset_key=KEY, partition="c", error=PermanentFailure("it is no archive"))
+    failure = store.quarantine(archive, asset_key=KEY, partition="c", error=PermanentFailure("it is not an archive"))
 
     kept = Path(str(failure).rpartition(" ")[2])
     assert kept.read_bytes() == b"archive"
     assert "quarantine/mitx" in str(kept)
-    assert "it is no archive" in str(failure)
+    assert "it is not an archive" in str(failure)
 
 
 def test_paths_are_those_of_the_newest_objects(
@@ -109,7 +109,7 @@ def test_paths_are_those_of_the_newest_objects(
 
 @pytest.mark.parametrize("key", ["../outside/v", "/etc/v", "a//v", "a/../../v", "a/./v"])
 def test_a_key_that_leaves_the_root_is_refused(store: FileObjectIOManager, archive: Path, key: str) -> None:
-    with pytest.raises(PermanentFailure, match="is no key below"):
+    with pytest.raises(PermanentFailure, match="is not a key below"):
         store.put(archive, key=key, version="v")
 
 

@@ -28,7 +28,7 @@ class Summary:
         up_to_date: Whether there was nothing to do.
         ok: Whether everything was built and nothing stands in quarantine.
         assets_materialized: Number of assets that got at least one materialization now.
-        partitions_materialized: Number of materializations now, of partitioned assets one a partition.
+        partitions_materialized: Number of materializations now, of partitioned assets one per partition.
         assets: For each asset, materializations now and partitions held.
         runs: What was run.
         failed: What could not be built: asset (or job, or sensor), partition, reason, and where there is one the

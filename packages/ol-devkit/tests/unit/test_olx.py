@@ -10,7 +10,7 @@ from defusedxml.ElementTree import fromstring
 from ol_devkit.generators import OlxCourse, OlxExport, generate_olx_course, olx_identity
 from ol_devkit.generators.olx_policies import FAKE_PASSPORT, static_file_count
 
-# Elements in the tree that are no blocks: the wiki of a course, and what XBlocks keep inside them.
+# Elements in the tree that are not blocks: the wiki of a course, and what XBlocks keep inside them.
 CONTAINERS = {"course", "chapter", "sequential", "vertical", "library_content"}
 
 

@@ -78,7 +78,7 @@ def _builds() -> dg.AssetSpec:
         group_name="alerts",
         owners=["team:data-platform"],
         kinds={"dbt"},
-        description="The builds of all models: an observation each that failed.",
+        description="Failed builds of the models, one observation each.",
     )
 
 

@@ -51,9 +51,9 @@ class _NothingRead(Exception):
 def extract(context: click.Context, archives: tuple[Path, ...], out: Path, *, as_json: bool) -> None:
     """Extract the tables of course or library exports (tar.gz) into Parquet files.
 
-    Writes one file a kind of table over all archives, OUT/course_blocks.parquet and so on, whose first column `archive`
-    is the archive's file name. Nothing is unpacked. An archive that cannot be read is reported and the others are
-    extracted all the same; the exit code is 1 then. Where none can be read no file is written.
+    Writes one file per kind of table over all archives, OUT/course_blocks.parquet and so on, whose first column
+    `archive` is the archive's file name. Nothing is unpacked. An archive that cannot be read is reported and the others
+    are extracted all the same; the exit code is 1 then. Where none can be read no file is written.
     """
     from ol_openedx.archive.tables import ParquetTables
 

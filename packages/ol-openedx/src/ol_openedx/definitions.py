@@ -50,7 +50,7 @@ def _source(environment: Environment, deployment: OpenEdxDeployment) -> ContentS
 
 
 def _jobs(keys: DeploymentAssets, steps: Mapping[str, dg.AssetsDefinition], limits: ExportLimits) -> list[Any]:
-    """Define a job a step: what it does, what its worker gets, and the seconds after which it is ended."""
+    """Define one job per step: what it does, what its worker gets, and the seconds after which it is ended."""
     stated = {
         "course_runs": ("Writes the list of course runs.", SMALL, 900),
         "course_xml": (

@@ -17,7 +17,7 @@ def table_name(deployment: str, kind: str) -> str:
 
 
 def course_runs_schema() -> "pa.Schema":
-    """Return the columns of `course_runs`: a row a course run; times are naive UTC."""
+    """Return the columns of `course_runs`: one row per course run; times are naive UTC."""
     import pyarrow as pa
 
     timestamp = pa.timestamp("us")

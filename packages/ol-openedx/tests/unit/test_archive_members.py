@@ -71,7 +71,7 @@ def test_a_course_xml_that_is_a_link_is_named_in_the_error() -> None:
     tree = small_course()
     tree["roots/R1.xml"] = tree.pop("course.xml")
     link = member("course/course.xml", tarfile.SYMTYPE, linkname="roots/R1.xml")
-    with pytest.raises(ArchiveError, match=r"no course in it.*course/course\.xml is refused: it is no regular file"):
+    with pytest.raises(ArchiveError, match=r"no course in it.*course/course\.xml is refused: it is not a regular file"):
         read(pack(tree, more=[(link, b"")]))
 
 

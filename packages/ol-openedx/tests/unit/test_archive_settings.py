@@ -137,7 +137,7 @@ class TestPolicies:
         ["", "foo", "[]", "null", '{"a": NaN}', b"\xff\xfe\xff", "[" * 100_000, '{"a":' * 500 + "1" + "}" * 500],
     )
     def test_a_policy_that_is_no_json_object_is_quarantined(self, content: str | bytes) -> None:
-        """O16: any file that is no JSON ended the extraction."""
+        """O16: any file that is not JSON ended the extraction."""
         found = read(small_course() | {"policies/R1/policy.json": content})
         assert found.quarantine == [("policies/R1/policy.json", "malformed_json")]
         assert found.summary.blocks_by_type == SMALL_COURSE_BLOCKS

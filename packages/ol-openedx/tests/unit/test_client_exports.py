@@ -20,7 +20,7 @@ TASK_NOT_FOUND = httpx.Response(404, json={"detail": "Task not found"})
 
 
 class Studio(OpenEdxServer):
-    """Accepts exports; each course goes through its states, one a look."""
+    """Accepts exports; each course goes through its states, one per look."""
 
     def __init__(self, states: Mapping[str, Sequence[Answer]], *, refused: dict[str, str] | None = None) -> None:
         super().__init__()

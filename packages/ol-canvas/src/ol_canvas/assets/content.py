@@ -100,7 +100,7 @@ def raw_tables(keys: InstanceAssets) -> dg.AssetsDefinition:
 
 @dataclass(frozen=True, slots=True)
 class _Spool:
-    """Rows of many courses on their way into tables: each cartridge is read once, a Parquet file a course and kind."""
+    """Rows of many courses on their way into tables: cartridges are read once, one Parquet file per course and kind."""
 
     keys: InstanceAssets
     cartridges: Mapping[str, dg.AssetMaterialization]

@@ -22,7 +22,7 @@ class InstanceAssets:
 
     @property
     def partitions(self) -> dg.DynamicPartitionsDefinition:
-        """A partition a course; the key is the course's Canvas id."""
+        """One partition per course; the key is the course's Canvas id."""
         return dg.DynamicPartitionsDefinition(name=self.name("courses"))
 
     @property

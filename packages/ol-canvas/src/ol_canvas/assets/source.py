@@ -43,7 +43,7 @@ def courses(keys: InstanceAssets) -> dg.AssetsDefinition:
         kinds={"canvas", "iceberg"},
         io_manager_key="raw_table_io_manager",
         pool=keys.list_pool,
-        description=f"One row a course of the account of {keys.instance}, as its API lists them.",
+        description=f"One row per course of the account of {keys.instance}, as its API lists them.",
     )
     def courses_asset(
         canvas_api: CanvasApiClientFactory, raw_table_io_manager: dg.ResourceParam[RawTableIOManager]

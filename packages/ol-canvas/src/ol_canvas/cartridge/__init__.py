@@ -1,8 +1,8 @@
 """Common cartridges (`.imscc`): what Canvas exports, read in one pass and never unpacked to disk.
 
-`read_cartridge` returns a `Cartridge`: one row an item of content, one a file, one for whatever could not be used, and
-a digest that a re-export without a change leaves as it is. Cartridges of other systems (Common Cartridge 1.1 to 1.3)
-are read as well; their modules come from the manifest's organizations.
+`read_cartridge` returns a `Cartridge`: one row per item of content, one per file, one for whatever could not be used,
+and a digest that a re-export without a change leaves as it is. Cartridges of other systems (Common Cartridge 1.1 to
+1.3) are read as well; their modules come from the manifest's organizations.
 """
 
 from ol_canvas.cartridge.digest import content_version

@@ -90,7 +90,7 @@ def _unnamed(path: str) -> Resource:
 
 
 def item_type_of(resource: Resource, facts: Mapping[str, Facts]) -> str | None:
-    """The item type of a resource; None for Canvas's settings, which are no content."""
+    """The item type of a resource; None for Canvas's settings, which are not content."""
     main = resource.files[0] if resource.files else ""
     if main == SYLLABUS or (resource.is_webcontent and resource.intended_use == "syllabus"):
         return "syllabus"

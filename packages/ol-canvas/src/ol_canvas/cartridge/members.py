@@ -46,7 +46,7 @@ class CartridgeZip:
         try:
             self._zip = zipfile.ZipFile(source)
         except _CORRUPT as error:
-            problem = f"is no complete zip ({error}): it was cut off, or is something else; export it again"
+            problem = f"is not a complete zip ({error}): it was cut off, or is something else; export it again"
             raise CartridgeError(name, problem) from error
         except OSError as error:
             raise CartridgeError(name, f"cannot be opened: {error.strerror or error}") from error

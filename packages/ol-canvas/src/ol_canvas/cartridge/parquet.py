@@ -1,4 +1,4 @@
-"""The tables of many cartridges as one Parquet file a kind."""
+"""The tables of many cartridges as one Parquet file per kind."""
 
 import tempfile
 from collections.abc import Iterator

@@ -148,7 +148,7 @@ def _read_manifest(members: CartridgeZip, name: str, limits: CartridgeLimits) ->
     if MANIFEST not in members.infos:
         inner = next((path for path in members.infos if path.endswith("/" + MANIFEST)), None)
         hint = f"; it lies at {inner!r}: pack the cartridge without the folder around it" if inner else ""
-        raise CartridgeError(name, f"has no {MANIFEST} at its root: it is no common cartridge{hint}")
+        raise CartridgeError(name, f"has no {MANIFEST} at its root: it is not a common cartridge{hint}")
     reader = TreeReader(limits)
     for chunk in members.chunks(MANIFEST):
         reader.feed(chunk)

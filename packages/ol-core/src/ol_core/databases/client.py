@@ -48,7 +48,7 @@ class DatabaseClient:
         event.listen(self._pool, "checkout", self._check_account)
 
     def stream(self, sql: str, parameters: Parameters, *, batch_rows: int) -> "pa.RecordBatchReader":
-        """Run a query; return its rows as they come, in batches. The schema is known though there be no row.
+        """Run a query; return its rows as they come, in batches. The schema is known even where there is no row.
 
         The connection is held until the last row is read, or the reader is let go of.
 
@@ -159,4 +159,4 @@ class DatabaseClient:
         from sqlalchemy.exc import DisconnectionError
 
         if not self._credentials.is_current(record.info["account"]):
-            raise DisconnectionError("its account is current no longer")
+            raise DisconnectionError("its account is no longer current")

@@ -89,7 +89,7 @@ class LeasedCredentials(Credentials):
     """Accounts that Vault makes for this process, one for all its connections at a time.
 
     The lease is taken when the first connection is opened, renewed when two thirds of it are over, also during a
-    stream, and replaced where the server renews it no longer; connections of the former account are then not used
+    stream, and replaced where the server no longer renews it; connections of the former account are then not used
     again.
     """
 

@@ -135,7 +135,7 @@ def _unreadable(response: httpx.Response, content: bytes, error: ValidationError
         return PermanentFailure(f"{what} with {kind} where JSON is valid; check the address and the login")
     if "EOF while parsing" in problem["msg"] or _ends_inside_a_character(content):
         return TransientFailure(f"{what} with JSON that is not whole ({len(content)} bytes)")
-    return PermanentFailure(f"{what} with {kind} that is no JSON, although it begins as such ({len(content)} bytes)")
+    return PermanentFailure(f"{what} with {kind} that is not JSON, although it begins as such ({len(content)} bytes)")
 
 
 def validated(adapter: TypeAdapter[T], value: object, *, source: str) -> T:

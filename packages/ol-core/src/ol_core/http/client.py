@@ -23,7 +23,14 @@ _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 
 
 class RequestParts(TypedDict, total=False):
-    """What a request carries."""
+    """What a request carries.
+
+    Attributes:
+        params: Query parameters.
+        json: Body, sent as JSON.
+        content: Body, sent as it is.
+        headers: Further headers.
+    """
 
     params: Mapping[str, str | int]
     json: object
@@ -224,7 +231,7 @@ def _address(base_url: str) -> httpx.URL:
     except httpx.InvalidURL:
         address = httpx.URL("")
     if address.scheme not in {"http", "https"} or not address.host:
-        raise PermanentFailure(f"{redact_url(base_url)} is no address of a server; give http(s)://host/path")
+        raise PermanentFailure(f"{redact_url(base_url)} is not the address of a server; give http(s)://host/path")
     return address
 
 

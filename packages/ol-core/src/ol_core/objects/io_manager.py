@@ -280,7 +280,7 @@ class _FileObjects(dg.ConfigurableIOManager):
         if not self.writable:
             raise PermanentFailure(f"the environment does not declare {self.root} writable; refused to write {key}")
         if key.startswith("/") or {"", ".", ".."} & set(key.split("/")):
-            raise PermanentFailure(f"{key!r} is no key below {self.root}: it has an empty part, `.` or `..`")
+            raise PermanentFailure(f"{key!r} is not a key below {self.root}: it has an empty part, `.` or `..`")
         return f"{self.root.rstrip('/')}/{key}"
 
 

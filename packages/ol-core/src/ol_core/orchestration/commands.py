@@ -43,7 +43,7 @@ def recover(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Have partitions of ASSET tried again: their failed attempts no longer count.
+    """Retry partitions of ASSET: their failed attempts no longer count.
 
     Name the PARTITIONS, or say which by an option. The next tick of the asset's sensor requests them.
     """
@@ -71,14 +71,14 @@ def recover(
 
 @click.group()
 def retire() -> None:
-    """Partitions that a source no longer has, where so many are gone at once that it is not believed."""
+    """Partitions that disappeared from a source in implausible numbers."""
 
 
 @retire.command()
 @click.argument("assets", nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 def show(assets: tuple[str, ...], *, as_json: bool) -> None:
-    """Name what would be retired if a person said that it is gone; of ASSETS, or of all."""
+    """List what awaits acknowledgement, for ASSETS or for all."""
     with _instance() as instance:
         shrinks = _shrinks(instance, assets)
     if as_json:
@@ -98,7 +98,7 @@ def show(assets: tuple[str, ...], *, as_json: bool) -> None:
         for partition in one.gone:
             click.echo(f"  {partition}")
     if not shrinks:
-        click.echo("nothing waits for an acknowledgement")
+        click.echo("nothing awaits acknowledgement")
 
 
 @retire.command()
@@ -106,7 +106,7 @@ def show(assets: tuple[str, ...], *, as_json: bool) -> None:
 @click.argument("shrink")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def acknowledge(asset: str, shrink: str, *, yes: bool) -> None:
-    """Retire what SHRINK names of ASSET, since it is really gone; `ol retire show` lists both."""
+    """Retire the partitions that SHRINK names; `ol retire show` lists both arguments."""
     from ol_core.orchestration.retirement import acknowledge as retire_all
 
     with _instance() as instance:
@@ -218,7 +218,7 @@ def _chosen(
         if one not in known:
             name, close = asset_key.to_user_string(), get_close_matches(one, known, n=5, cutoff=0.3)
             valid = f"; did you mean {', '.join(close)}?" if close else ""
-            raise PermanentFailure(f"{one} is no partition of {name} that was tried and is not retired{valid}")
+            raise PermanentFailure(f"{one} is retired, or was never tried, in {name}{valid}")
     return {one: known[one] for one in partitions}
 
 

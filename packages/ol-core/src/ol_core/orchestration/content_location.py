@@ -96,7 +96,7 @@ def _sweep(source: ContentSource, rotation_seconds: int, guard: ShrinkGuard) -> 
         default_status=dg.DefaultSensorStatus.RUNNING,
         metadata=source.sweep.metadata,
         required_resource_keys={source.resource},
-        description=f"Asks {source.title} what it has, a part in each tick, and requests what moved.",
+        description=f"Asks {source.title} what it has, part by part, and requests exports of what changed.",
     )
     def sweep(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         with source.open_source(getattr(context.resources, source.resource)) as opened:
@@ -112,7 +112,7 @@ def _follow(source: ContentSource, seconds: int) -> dg.SensorDefinition:
         minimum_interval_seconds=seconds,
         default_status=dg.DefaultSensorStatus.RUNNING,
         metadata=source.follow.metadata,
-        description=f"Requests what is behind the content held of {source.title}; it asks nobody but Dagster.",
+        description=f"Requests every step that lags behind the content held from {source.title}; reads only Dagster.",
     )
     def follow(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         return follow_tick(context, source.plan)

@@ -50,7 +50,7 @@ class FollowPlan:
 
 
 def follow_tick(context: dg.SensorEvaluationContext, plan: FollowPlan) -> dg.SensorResult:
-    """Request what is behind, at most one run a step, and report what is new in the inventories."""
+    """Request what is behind, at most one run per step, and report what is new in the inventories."""
     instance = context.instance
     live = live_partitions(instance, plan.swept.asset_key, plan.partitions)
     requests: list[dg.RunRequest] = []

@@ -1,7 +1,7 @@
 """The inventory: what of a partitioned asset is not as it should be, why, and the command that recovers it.
 
-It is an asset check, so it stands on the asset's page until it passes. Sensors evaluate it, from one query a step and
-one an asset, and write it only where it says something new: what is about to be made by a run is nothing new.
+It is an asset check, so it stands on the asset's page until it passes. Sensors evaluate it, from one query per step
+and one per asset, and write it only where it says something new: what is about to be made by a run is nothing new.
 """
 
 import hashlib

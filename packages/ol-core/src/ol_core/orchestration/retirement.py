@@ -1,9 +1,9 @@
 """Partitions that their source no longer has: a tombstone first, and the key goes once nobody holds it.
 
 Retiring deletes nothing that was made. Files, rows in the raw tables and events stay, since what a course once taught
-outlives the course; what exists today is said by the list that the source gave (`raw__..__courses`, `..__course_runs`).
-A tombstone is an observation of the partition that carries its last outcome on. So a partition that comes back goes on
-where it was: what it holds is held, and failed attempts still count.
+outlives the course; the list that the source gave (`raw__..__courses`, `..__course_runs`) says what exists today. A
+tombstone is an observation of the partition that carries its last outcome on. So a partition that comes back resumes
+where it left off: what it holds is held, and failed attempts still count.
 
 A discovery that has far less than is known is not believed until a person says that it is true; see `ShrinkGuard`.
 """
@@ -31,7 +31,7 @@ from ol_core.orchestration.desired_state import (
 from ol_core.orchestration.sweep import Discovery, Known, Unknown
 
 RETIREMENT_CHECK = "partition_retirement"
-"""Name of the asset check that says whether a shrink of the source waits for somebody to believe it."""
+"""Name of the asset check that fails while an implausible shrink of the source awaits acknowledgement."""
 
 _PARTITION_TAGS = (
     "dagster/partition",
@@ -101,8 +101,8 @@ class Shrink:
         """What happened, and what to do, in words."""
         name = self.asset_key.to_user_string()
         return (
-            f"{len(self.gone)} of {self.known} partitions of {name} are gone, which is not believed; nothing is "
-            f"retired. Where it is true, retire them with: ol retire acknowledge {name} {self.shrink_id}"
+            f"{len(self.gone)} of {self.known} partitions of {name} disappeared at once; nothing was retired. "
+            f"If that is right, retire them: ol retire acknowledge {name} {self.shrink_id}"
         )
 
 
@@ -137,7 +137,7 @@ def retire(  # noqa: PLR0913 - what is known, what is found, and the bounds
             instance.report_runless_asset_event(_refused(shrink))
         return Retirement(Unknown(shrink.reason, found.keys))
     if _standing(instance, asset_key) is not None:
-        reason = f"believed again: {len(gone)} of {len(live)} partitions are gone"
+        reason = f"plausible again: {len(gone)} of {len(live)} partitions are missing"
         instance.report_runless_asset_event(_evaluation(asset_key, reason))
     bury(instance, asset_key, gone, "the source no longer has it", deadline=deadline)
     _take_back(instance, asset_key, sorted(retired & exists), deadline=deadline)
@@ -238,8 +238,8 @@ def acknowledge(instance: dg.DagsterInstance, asset_key: dg.AssetKey, shrink_id:
     shrink = _standing(instance, asset_key)
     name = asset_key.to_user_string()
     if shrink is None or shrink.shrink_id != shrink_id:
-        valid = f"the one that stands is {shrink.shrink_id}" if shrink else "none stands; see `ol retire show`"
-        raise PermanentFailure(f"{shrink_id} is no shrink of {name} that waits for an acknowledgement; {valid}")
+        valid = f"the one that does is {shrink.shrink_id}" if shrink else "none does; see `ol retire show`"
+        raise PermanentFailure(f"no shrink {shrink_id} of {name} awaits acknowledgement; {valid}")
     who = getpass.getuser()
     bury(instance, asset_key, shrink.gone, f"the source no longer has it, as {who} acknowledged")
     reason = f"{len(shrink.gone)} of {shrink.known} partitions retired, as {who} acknowledged"

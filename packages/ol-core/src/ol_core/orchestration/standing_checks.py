@@ -16,7 +16,7 @@ from ol_core.orchestration.sweep_tick import COVERAGE_CHECK
 
 _SWEPT = {
     COVERAGE_CHECK: "Whether every version was read in the last rotation of the sweep, and the list of what exists.",
-    RETIREMENT_CHECK: "Whether a shrink of the source waits for somebody to believe it.",
+    RETIREMENT_CHECK: "Fails while an implausibly large drop in the source awaits `ol retire acknowledge`.",
 }
 _INVENTORY = (
     "Whether no partition failed or is in quarantine: how many are failed, quarantined, never built and stale, some of "
@@ -43,7 +43,7 @@ def standing_checks(name: str, plan: FollowPlan) -> dg.AssetChecksDefinition:
     ]
 
     @dg.multi_asset_check(
-        name=name, specs=specs, can_subset=True, description="States what the sensors keep an eye on."
+        name=name, specs=specs, can_subset=True, description="Re-reports the checks that the sensors keep."
     )
     def checks(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         instance, selected = context.instance, context.selected_asset_check_keys
@@ -62,7 +62,7 @@ def standing_checks(name: str, plan: FollowPlan) -> dg.AssetChecksDefinition:
 def _again(evaluation: dg.AssetCheckEvaluation | None, key: dg.AssetCheckKey) -> dg.AssetCheckResult:
     if evaluation is None:
         return dg.AssetCheckResult(
-            passed=True, asset_key=key.asset_key, check_name=key.name, description="the sensor has nothing to say yet"
+            passed=True, asset_key=key.asset_key, check_name=key.name, description="not evaluated by its sensor yet"
         )
     return dg.AssetCheckResult(
         passed=evaluation.passed,

@@ -294,7 +294,7 @@ class Sweep:
             if inspect.iscoroutinefunction(self._look):
                 call = self._look(batch)
             else:
-                call = asyncio.get_running_loop().run_in_executor(pool, self._look, batch)  # type: ignore[arg-type]  # it is no coroutine
+                call = asyncio.get_running_loop().run_in_executor(pool, self._look, batch)  # type: ignore[arg-type]  # not a coroutine
             answer = await asyncio.wait_for(call, self._look_seconds)
         except TimeoutError:
             return dict.fromkeys(batch, TransientFailure(f"no answer within {self._look_seconds:.0f} s"))

@@ -50,7 +50,7 @@ class Secrets(dg.ConfigurableResource[Any], ABC):
 
     @abstractmethod
     def revoke_lease(self, lease_id: str) -> None:
-        """Give the lease of such credentials back; they are valid no longer.
+        """Give the lease of such credentials back; they are no longer valid.
 
         Raises:
             OlError: as `get`.
@@ -58,7 +58,7 @@ class Secrets(dg.ConfigurableResource[Any], ABC):
 
 
 class LocalSecrets(Secrets):
-    """Secrets of `dev`, from a TOML file: a table a path, a value a key. It refuses to serve any other environment."""
+    """Secrets of `dev`, from a TOML file: one table per path, one value per key. It refuses every other environment."""
 
     file: str = Field(description='TOML file with a table for each path, such as `["openedx/mitx"]`.')
 

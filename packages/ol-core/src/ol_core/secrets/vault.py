@@ -115,7 +115,7 @@ class VaultClient:
         return float(answer["lease_duration"])
 
     def revoke_lease(self, lease_id: str) -> None:
-        """Give a lease back; its credentials are valid no longer."""
+        """Give a lease back; its credentials are no longer valid."""
         with self._translated(f"the lease {lease_id}", "sys/leases/revoke", grant="update"):
             self._asked(lambda client: client.sys.revoke_lease(lease_id))
 

@@ -1,4 +1,4 @@
-"""Raw tables: one Apache Iceberg table a kind, replaced partition by partition in one commit."""
+"""Raw tables: one Apache Iceberg table per kind, replaced partition by partition in one commit."""
 
 from ol_core.tables.assets import maintenance_asset
 from ol_core.tables.commits import TableCommit, TablePolicy

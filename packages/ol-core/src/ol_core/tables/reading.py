@@ -143,7 +143,7 @@ def _sorted(table: "pa.Table") -> "pa.Table":
 
 
 def _by_bits(table: "pa.Table") -> "pa.Table":
-    """Give floats as integers of the same bits: a float that is no number equals nothing, not even itself."""
+    """Give floats as integers of the same bits: a float that is not a number equals nothing, not even itself."""
     import pyarrow as pa
 
     for position, field in enumerate(table.schema):

@@ -93,7 +93,7 @@ def nothing_changes(simulation: Simulation, names: Partitions) -> list[Finding]:
     most = max(tick.cpu_seconds for tick in simulation.figures.ticks)
     return [
         *nothing_is_done(simulation, names),
-        at_most(f"{TICK_CPU_SECONDS:g} s of CPU a tick", most, TICK_CPU_SECONDS),
+        at_most(f"{TICK_CPU_SECONDS:g} s of CPU per tick", most, TICK_CPU_SECONDS),
     ]
 
 
@@ -258,6 +258,8 @@ def at_once(simulation: Simulation, names: Partitions) -> list[Finding]:
     return [
         at_most(f"at most {IN_FLIGHT} exports in flight", simulation.world.most_running, IN_FLIGHT),
         at_most("a killed worker's exports are taken up: none is begun twice", twice, 0),
-        at_most(f"{COURSE_CPU_SECONDS} s of CPU a partition to orchestrate it", spent / len(names), COURSE_CPU_SECONDS),
+        at_most(
+            f"{COURSE_CPU_SECONDS} s of CPU per partition to orchestrate it", spent / len(names), COURSE_CPU_SECONDS
+        ),
         converged(simulation),
     ]

@@ -45,7 +45,7 @@ class Canvas(WorldTransport):
     """A Canvas with one account; a page of each course says its version."""
 
     def kind(self, request: httpx.Request) -> str:
-        """Return `list`, `versions` (four calls a course), `submit`, `find`, `look`, `user` or `collect`."""
+        """Return `list`, `versions` (four calls per course), `submit`, `find`, `look`, `user` or `collect`."""
         match request.url.path.strip("/").split("/"):
             case ["api", "v1", "accounts", _, "courses"]:
                 return "list"

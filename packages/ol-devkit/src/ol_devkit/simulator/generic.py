@@ -34,7 +34,7 @@ _LIMITS = ExportLimits()
 
 @dataclass(frozen=True, slots=True)
 class WorldSource:
-    """A world as a source of `ol_core.orchestration.sweep_tick`: a call a batch."""
+    """A world as a source of `ol_core.orchestration.sweep_tick`: one call per batch."""
 
     world: World
     batch_size: int

@@ -51,7 +51,7 @@ class WorldTransport(httpx.MockTransport):
 
 
 class Receiver(LearnApi):
-    """A receiver of webhooks that takes everything; it is no part of the world."""
+    """A receiver of webhooks that takes everything; it is not part of the world."""
 
     def client(self) -> WebhookClient:
         """Return a client that sends nothing."""

@@ -52,7 +52,7 @@ class SensorTicker:
 
 
 class ConditionTicker:
-    """The automation conditions of some assets; a run a partition, as Dagster's own sensor requests them."""
+    """The automation conditions of some assets; one run per partition, as Dagster's own sensor requests them."""
 
     def __init__(
         self, definitions: dg.Definitions, jobs: Mapping[dg.AssetKey, str], *, interval_seconds: float = 30.0

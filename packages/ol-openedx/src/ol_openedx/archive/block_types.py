@@ -75,7 +75,7 @@ FILED = CONTAINERS | _FILED_LEAVES
 LEAVES = _FILED_LEAVES | _INLINE_LEAVES
 KNOWN = CONTAINERS | LEAVES
 
-# Children of containers that say something about their parent and are no blocks.
+# Children of containers that say something about their parent and are not blocks.
 NOT_BLOCKS = frozenset(["wiki", "textbook", "show", "meta", "metadata", "option", "grader", "definition"])
 
 STATIC = "static"

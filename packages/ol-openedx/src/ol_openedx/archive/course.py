@@ -144,7 +144,7 @@ class Linker:
         if root.tag in KNOWN or "url_name" in root.attributes or "xblock-family" in root.attributes:
             return True
         if file not in self._reached:
-            self._find(file, "not_a_block", f"<{root.tag}> in a folder of blocks is no block", root.line)
+            self._find(file, "not_a_block", f"<{root.tag}> in a folder of blocks is not a block", root.line)
         return False
 
     def _walk_files(self, paths: list[str], state: str) -> None:
@@ -211,7 +211,9 @@ class Linker:
         self._placed[state, *source.key] = block
         self.blocks.append(block)
         for line, tag in source.body.strangers:
-            self._find(source.body_path, "unknown_element", f"<{tag}> in a {block.block_type} is no known block", line)
+            self._find(
+                source.body_path, "unknown_element", f"<{tag}> in a {block.block_type} is not a known block", line
+            )
         return block
 
     def _resolve(self, element: Element, path: str, state: str, open_keys: set[tuple[str, str]]) -> Source | None:

@@ -47,7 +47,7 @@ def root_prefix(paths: Iterable[str], *, refused: Iterable[str], archive: str) -
         if rivals := [path for path in others if path.count("/") == first.count("/")]:
             raise ArchiveError(archive, f"two courses: {', '.join([first, *rivals])}; an archive holds one, {_VALID}")
         return first.removesuffix(name)
-    hint = "".join(f"; {path} is refused: it is no regular file" for path in refused)
+    hint = "".join(f"; {path} is refused: it is not a regular file" for path in refused)
     raise ArchiveError(archive, f"no course in it; valid is {_VALID}{hint}")
 
 

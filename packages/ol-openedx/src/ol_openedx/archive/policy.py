@@ -26,7 +26,7 @@ class PolicyFile:
 
 
 class InvalidPolicy(Exception):
-    """The file is no JSON object."""
+    """The file is not a JSON object."""
 
 
 def policy_file(path: str) -> PolicyFile | None:

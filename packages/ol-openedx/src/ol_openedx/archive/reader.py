@@ -104,7 +104,7 @@ def write_parquet_tables(
     course_id: str | None = None,
     limits: ArchiveLimits = _DEFAULT_LIMITS,
 ) -> ArchiveSummary:
-    """Read an archive into one Parquet file a table, `out/KIND.parquet`, all of them or none.
+    """Read an archive into one Parquet file per table, `out/KIND.parquet`, all of them or none.
 
     Raises:
         ArchiveError: As for `read_archive`; files that were there stay as they were.

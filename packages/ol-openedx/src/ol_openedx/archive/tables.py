@@ -26,27 +26,27 @@ def _columns(text: str) -> tuple[Column, ...]:
 
 
 COLUMNS: Mapping[str, tuple[Column, ...]] = {
-    # One row a course.
+    # One row per course.
     "course_metadata": _columns(
         "course_id!, olx_course_id, org, course, run, display_name, language, start_at timestamp, end_at timestamp,"
         "enrollment_start_at timestamp, enrollment_end_at timestamp, self_paced bool, course_image, archive_format!,"
         "content_digest!, block_count! int64, orphan_block_count! int64, draft_block_count! int64, video_count! int64,"
         "static_file_count! int64, static_bytes! int64, member_count! int64, quarantined_count! int64, attributes"
     ),
-    # One row a block and state; key (course_id, state, block_id).
+    # One row per block and state; key (course_id, state, block_id).
     "course_blocks": _columns(
         "course_id!, block_id!, block_type!, url_name!, display_name, parent_block_id, block_index int64, depth int64,"
         "state!, path!, is_inline! bool, child_count! int64, format, graded bool, start_at timestamp, due_at timestamp,"
         "attributes"
     ),
-    # One row a video block and state; key (course_id, state, block_id).
+    # One row per video block and state; key (course_id, state, block_id).
     "course_video": _columns(
         "course_id!, block_id!, url_name!, display_name, state!, edx_video_id, youtube_id, duration_seconds double,"
         "html5_sources, transcripts, encoded_videos"
     ),
-    # One row a policy file; key (course_id, path).
+    # One row per policy file; key (course_id, path).
     "course_policy": _columns("course_id!, run!, kind!, path!, is_current! bool, content!"),
-    # One row a file under static/; key (course_id, path).
+    # One row per file under static/; key (course_id, path).
     "course_static_assets_manifest": _columns("course_id!, path!, size_bytes! int64, sha256!, content_type"),
     # One row for each thing that could not be used.
     "course_quarantine": _columns("course_id!, path!, line int64, reason!, detail!, size_bytes int64"),
@@ -75,7 +75,7 @@ def table_schema(kind: str) -> "pa.Schema":
 
 
 class ParquetTables:
-    """One Parquet file a kind in a folder, written row group by row group under temporary names.
+    """One Parquet file per kind in a folder, written row group by row group under temporary names.
 
     Leaving the context renames all files to `KIND.parquet`; leaving it by an exception removes them.
 

@@ -54,7 +54,7 @@ def seconds_value(value: object) -> float | None:
 
 
 def json_value(value: object) -> object:
-    """What a JSON attribute holds; None where it is no JSON."""
+    """What a JSON attribute holds; None where it is not JSON."""
     if not isinstance(value, str):
         return value
     try:

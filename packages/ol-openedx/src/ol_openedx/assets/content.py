@@ -35,11 +35,11 @@ LAST_KIND = "course_metadata"
 
 _KINDS = (*(kind for kind in TABLE_KINDS if kind != LAST_KIND), LAST_KIND)
 _ROWS = {
-    "course_metadata": "One row a course: title, dates, pacing, and how much its archive holds.",
-    "course_blocks": "One row a block: published blocks in reading order, orphans and drafts.",
-    "course_video": "One row a video block: sources, transcripts, duration in seconds.",
-    "course_policy": "One row a policy file: course and grading policy as JSON, secrets removed.",
-    "course_static_assets_manifest": "One row a file under static/: size in bytes, checksum, content type.",
+    "course_metadata": "One row per course: title, dates, pacing, and how much its archive holds.",
+    "course_blocks": "One row per block: published blocks in reading order, orphans and drafts.",
+    "course_video": "One row per video block: sources, transcripts, duration in seconds.",
+    "course_policy": "One row per policy file: course and grading policy as JSON, secrets removed.",
+    "course_static_assets_manifest": "One row per file under static/: size in bytes, checksum, content type.",
     "course_quarantine": "One row for whatever in an archive could not be used: file, line, reason.",
 }
 
@@ -66,7 +66,7 @@ def processed_data(keys: DeploymentAssets) -> dg.AssetsDefinition:
                 keys.processed(kind),
                 keys.course_xml,
                 kind="parquet",
-                description=f"{_ROWS[kind]} A file a course run.",
+                description=f"{_ROWS[kind]} One file per course run.",
             )
             for kind in TABLE_KINDS
         ],

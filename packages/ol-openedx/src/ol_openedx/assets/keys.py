@@ -22,7 +22,7 @@ class DeploymentAssets:
 
     @property
     def partitions(self) -> dg.DynamicPartitionsDefinition:
-        """A partition a course run; the key is the course id."""
+        """One partition per course run; the key is the course id."""
         return dg.DynamicPartitionsDefinition(name=f"{self.deployment}_openedx_course_runs")
 
     @property

@@ -43,7 +43,7 @@ def course_runs(keys: DeploymentAssets) -> dg.AssetsDefinition:
         kinds={"openedx", "iceberg"},
         io_manager_key="raw_table_io_manager",
         pool=keys.list_pool,
-        description=f"One row a course run of {keys.deployment}, as its LMS lists it, with the version exported last.",
+        description=f"One row per course run of {keys.deployment}, as its LMS lists it, and the version exported last.",
     )
     def course_runs_asset(
         context: dg.AssetExecutionContext,

@@ -33,7 +33,7 @@ def alert_definitions(
         group_name="alerts",
         owners=["team:data-platform"],
         kinds={"alerts"},
-        description=f"What was told of the failures of {location}: an observation a message.",
+        description=f"What was told of the failures of {location}: one observation per message.",
     )
     return dg.Definitions(
         assets=[told],
@@ -49,7 +49,7 @@ def _sensor(plan: AlertPlan, seconds: int) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
         metadata=ALERTS.metadata,
         required_resource_keys={SINK_RESOURCE},
-        description=f"Tells what failed in {plan.location}: a message a step, kind of failure and window.",
+        description=f"Tells what failed in {plan.location}: one message per step, kind of failure and window.",
     )
     def tell_failures(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         sink: AlertSink = getattr(context.resources, SINK_RESOURCE)
@@ -62,7 +62,7 @@ def _lag_check(plan: AlertPlan) -> dg.AssetChecksDefinition:
     @dg.asset_check(
         name=LAG_CHECK,
         asset=plan.asset_key,
-        description="Whether the oldest failure that nobody was told of is younger than two windows.",
+        description="Whether the oldest unreported failure is younger than two windows.",
     )
     def alert_lag(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         latest = latest_check(context.instance, plan.asset_key, LAG_CHECK)

@@ -138,14 +138,14 @@ def untold_failures(instance: dg.DagsterInstance, plan: AlertPlan) -> list[Alert
 
 
 def lag(plan: AlertPlan, untold: Sequence[Alert], now: float) -> dg.AssetCheckEvaluation:
-    """Return the check's evaluation: how old the oldest failure is that nobody was told of."""
+    """Return the check's evaluation: how old the oldest unreported failure is."""
     age = max((now - alert.first_at for alert in untold), default=0.0)
     return dg.AssetCheckEvaluation(
         asset_key=plan.asset_key,
         check_name=LAG_CHECK,
         passed=age <= plan.limit_seconds,
         severity=dg.AssetCheckSeverity.ERROR,
-        description=f"{len(untold)} messages are untold; the oldest failure is {age:.0f} s old",
+        description=f"{len(untold)} alerts not delivered; the oldest failure is {age:.0f} s old",
         metadata={
             "untold": dg.MetadataValue.int(len(untold)),
             "oldest_seconds": dg.MetadataValue.float(round(age, 1)),

@@ -1,6 +1,6 @@
 """What should be requested follows from versions wanted and versions held; nothing depends on having seen an event.
 
-A sensor states what is wanted and lets `decide` say what to request: one run a job, with its partitions and their
+A sensor states what is wanted and lets `decide` say what to request: one run per job, with its partitions and their
 versions in its configuration. The op takes `WantedVersions` and yields from `recorded`, which writes for each partition
 its materializations and an outcome. The next tick compares again. So a lost tick, a restart or a run started by hand
 can neither lose an update nor repeat a run for ever: attempts are bounded for each (partition, wanted version).
