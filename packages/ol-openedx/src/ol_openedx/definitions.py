@@ -5,8 +5,8 @@ from functools import partial
 from typing import Any
 
 import dagster as dg
+from ol_core.content_location import ContentSource, content_location
 from ol_core.environment import Environment, OpenEdxDeployment, load_environment
-from ol_core.orchestration.content_location import ContentSource, content_location
 from ol_core.orchestration.desired_state import AttemptPolicy
 from ol_core.orchestration.exports import ExportLimits
 from ol_core.orchestration.jobs import LARGE, SMALL, asset_job
