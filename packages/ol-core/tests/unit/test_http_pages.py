@@ -50,6 +50,78 @@ def test_a_relative_or_opaque_link_is_followed() -> None:
     assert walk_links(answer) == [{"page": "bookmark:WzFd"}]
 
 
+@pytest.mark.parametrize(
+    "link",
+    [
+        '<{}>; rel="NEXT"',
+        '<{}>; Rel="next"',
+        "<{}>; REL=next",
+        "<{}>; rel='next'",
+        '<{}>; rel="next last"',
+        '<{}>; rel="https://lms.example/rels/next\tNext"',
+        '< {} >\t; rel = "next" ;',
+        '<{}>; title="x; y, <z>"; rel="next"',
+        '<{}>; title="a \\"; rel=\\"last"; rel="n\\ext"; rel="last"',
+        "<{}>; title*=UTF-8''n%c3%a4chste; crossorigin; type=text/html; rel=next",
+        ', <https://lms.example/z>; title="rel=next, <x>; rel=next"; rel="prev",,<{}>;rel=next , ',
+        '<{}>; rel="next", </api/list?a=1;b=2,3&page=bookmark:x;y>; rel="last next"',
+        '<https://lms.example/z>; title="next", <{}>; rel="next"',
+    ],
+)
+def test_links_are_read_as_their_standard_says(link: str) -> None:
+    target = "/api/list?a=1;b=2,3&page=bookmark:x;y"
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.query:
+            return httpx.Response(200, json=[{"of": request.url.raw_path.decode()}])
+        return httpx.Response(200, json=[{}], headers={"Link": link.format(target)})
+
+    assert walk_links(answer) == [{}, {"of": target}]
+
+
+def test_several_link_headers_are_one() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        links = [("Link", '</api/list>; rel="first"'), ("Link", "</api/list?page=2>; rel=next")]
+        return httpx.Response(200, json=[{"page": page_of(request)}], headers=[] if request.url.query else links)
+
+    assert walk_links(answer) == [{"page": 1}, {"page": 2}]
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "https://lms.example/api/list?token=canary-5; rel=next",
+        "</api/list?token=canary-5; rel=next",
+        "</api/list?token=canary-5; rel=prev, </api/list?page=2>; rel=next",
+        '</api/list?token=canary-5>; rel="next',
+        '</api/list?token=canary-5>; rel="next"x',
+        "</api/list?token=canary-5>; rel=next last",
+        "</api/list?token=canary-5> rel=next",
+        "</api/list?token=canary-5>; rel=next </api/list>; rel=last",
+        "</api/list?token=canary-5>; rel=next, </api/list?page=2>; rel=next",
+        "canary-5",
+    ],
+)
+def test_a_link_header_that_cannot_be_read_is_not_the_end_of_the_list(link: str) -> None:
+    stated = f"GET {BASE}/list answered 200 with a Link header that cannot be read: "
+    with pytest.raises(PermanentFailure, match=stated) as caught:
+        walk_links(lambda _: httpx.Response(200, json=[{}], headers={"Link": link}))
+    assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "link", ["", " , ", '</api/x>; rel="nextish"', "</api/x>", "</api/x>; rel", "<next>; rev=next"]
+)
+def test_links_to_anything_else_end_the_list(link: str) -> None:
+    assert walk_links(lambda _: httpx.Response(200, json=[{}], headers={"Link": link})) == [{}]
+
+
+@pytest.mark.parametrize("link", ["a" * 50_000, "<a>" + "; b  " * 20_000 + "!", '<a>; b="' + "\\" * 90_000])
+def test_a_long_link_header_is_read_once(link: str) -> None:
+    with pytest.raises(PermanentFailure, match="cannot be read"):
+        walk_links(lambda _: httpx.Response(200, json=[{}], headers={"Link": link}))
+
+
 def test_a_link_to_another_origin_is_not_followed() -> None:
     link = {"Link": '<https://proxy.example/api/list?page=2>; rel="next"'}
     with pytest.raises(PermanentFailure, match=r"proxy\.example.*another origin than https://lms\.example"):
@@ -110,7 +182,7 @@ def test_empty_pages_that_go_on_for_ever_are_a_failure() -> None:
     assert walk_from(lambda page: f"{BASE}/list?page={page + 1}", records=lambda _: []) == 21
 
 
-@pytest.mark.parametrize("link", ["http://[", "//a:b:c/", "\x7f", "http://lms.example:99999999/"])
+@pytest.mark.parametrize("link", ["", "http://[", "//a:b:c/", "\x7f", "http://lms.example:99999999/"])
 def test_a_next_page_that_is_no_address_is_a_failure(link: str) -> None:
     with pytest.raises(PermanentFailure):
         walk_links(lambda _: httpx.Response(200, json=[{}], headers={"Link": f'<{link}>; rel="next"'}))

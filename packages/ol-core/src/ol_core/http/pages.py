@@ -9,6 +9,7 @@ from pydantic import BaseModel, TypeAdapter
 from ol_core.failures import PermanentFailure
 from ol_core.http.answers import failure, read_json
 from ol_core.http.client import HttpClient
+from ol_core.http.links import linked
 from ol_core.http.redaction import redact_url
 
 Records = list[dict[str, Any]]
@@ -38,7 +39,8 @@ def link_pages(client: HttpClient, first: httpx.Response) -> Iterator[Records]:
     """Yield the records of a list's first page and of every page that a `Link` header names as next.
 
     Raises:
-        PermanentFailure: a next page of another origin, or a list that does not end.
+        PermanentFailure: a next page of another origin, a `Link` header that cannot be read, or a list that does not
+            end.
         OlError: as `HttpClient.request`.
     """
     return _walk(client, first, _read_link_page)
@@ -57,12 +59,12 @@ def drf_pages(client: HttpClient, first: httpx.Response) -> Iterator[Records]:
 
 
 def _read_link_page(response: httpx.Response) -> tuple[Records, str | None]:
-    return read_json(response, _RECORDS), response.links.get("next", {}).get("url")
+    return read_json(response, _RECORDS), linked(response, "next")
 
 
 def _read_drf_page(response: httpx.Response) -> tuple[Records, str | None]:
     page = read_json(response, _DRF_PAGE)
-    return page.results, (page.pagination or page).next
+    return page.results, (page.pagination or page).next or None
 
 
 def _walk(
@@ -72,7 +74,7 @@ def _walk(
     while True:
         records, target = read(response)
         yield records
-        if not target:
+        if target is None:
             return
         url = walk.next_url(response, records, target)
         response = client.request("GET", url, accept=(404,))
