@@ -7,6 +7,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,29 @@ def test_the_server_refuses_to_write_unless_it_may(served: ServedDatabase) -> No
             served.resource().execute(statement)
     assert writer.execute("UPDATE grades SET id = id + 1 WHERE id > %(least)s", {"least": 1}) == 1
     assert served.execute("SELECT id FROM grades ORDER BY id").split() == ["1", "3"]
+
+
+LIFTED = {
+    PostgresResource: (
+        "SET default_transaction_read_only = off",
+        "SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE",
+        "RESET ALL",
+        "DISCARD ALL",
+    ),
+    MySQLResource: ("SET SESSION TRANSACTION READ WRITE", "SET TRANSACTION READ WRITE", "SET tx_read_only = 0"),
+}
+
+
+def test_a_statement_that_lifts_the_settings_does_so_for_itself_alone(served: ServedDatabase) -> None:
+    served.execute("CREATE TABLE grades (id INT)")
+    resource = served.resource(max_connections=1)
+
+    for statement in LIFTED[served.kind]:
+        with suppress(PermanentFailure):  # PostgreSQL discards nothing within a transaction
+            resource.execute(statement)
+        with pytest.raises(PermanentFailure, match="set read_only=False where it may write"):
+            resource.execute("INSERT INTO grades VALUES (1)")
+    assert served.execute("SELECT count(*) FROM grades") == "0"
 
 
 def test_a_statement_that_fails_changes_nothing(served: ServedDatabase) -> None:

@@ -24,8 +24,9 @@ _RECYCLE_SECONDS = 1800
 class DatabaseClient:
     """Runs queries on connections of a pool; connects when first asked.
 
-    A connection that the server ended meanwhile, or whose account is no longer current, is replaced when it is taken
-    from the pool; one that failed, or whose stream was left before its end, does not go back to it.
+    When a connection is taken from the pool it gets the target's settings, whatever was done to them; one that the
+    server ended meanwhile, or whose account is no longer current, is replaced. One that failed, or whose stream was
+    left before its end, does not go back to it.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class DatabaseClient:
             pre_ping=True,
             dialect=driver.dialect,
         )
-        event.listen(self._pool, "checkout", self._check_account)
+        event.listen(self._pool, "checkout", self._make_ready)
 
     def stream(self, sql: str, parameters: Parameters, *, batch_rows: int) -> "pa.RecordBatchReader":
         """Run a query; return its rows as they come, in batches. The schema is known even where there is no row.
@@ -155,8 +156,11 @@ class DatabaseClient:
         with self._driver.translated(account):
             return self._driver.connect(account)
 
-    def _check_account(self, _: Connection, record: "ConnectionPoolEntry", __: "PoolProxiedConnection") -> None:
+    def _make_ready(self, connection: Connection, record: "ConnectionPoolEntry", __: "PoolProxiedConnection") -> None:
         from sqlalchemy.exc import DisconnectionError
 
-        if not self._credentials.is_current(record.info["account"]):
+        account = record.info["account"]
+        if not self._credentials.is_current(account):
             raise DisconnectionError("its account is no longer current")
+        with self._driver.translated(account):
+            self._driver.prepare(connection)

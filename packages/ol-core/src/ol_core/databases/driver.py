@@ -85,7 +85,11 @@ class Driver(ABC):
 
     @abstractmethod
     def connect(self, account: Account) -> Connection:
-        """Open a connection with the target's settings; raises the driver's errors."""
+        """Open a connection; raises the driver's errors."""
+
+    @abstractmethod
+    def prepare(self, connection: Connection) -> None:
+        """Make the target's settings, which the last statement may have changed; raises the driver's errors."""
 
     @abstractmethod
     def open(self, connection: Connection, sql: str, parameters: Parameters) -> Cursor:

@@ -95,12 +95,16 @@ class MySqlDriver(Driver):
             read_timeout=patience,
             write_timeout=patience,
         )
+        return connection
+
+    def prepare(self, connection: Connection) -> None:
+        """See `Driver.prepare`."""
+        target = self.target
         milliseconds, mariadb = target.statement_timeout_seconds * 1000, "MariaDB" in connection.server_version
         timeout = f"max_statement_time={milliseconds / 1000:g}" if mariadb else f"max_execution_time={milliseconds:.0f}"
         with connection.cursor() as cursor:
             cursor.execute(f"SET SESSION time_zone='+00:00', net_write_timeout={_BATCH_SECONDS}, {timeout}")
             cursor.execute(f"SET SESSION TRANSACTION READ {'ONLY' if target.read_only else 'WRITE'}")
-        return connection
 
     def open(self, connection: Connection, sql: str, parameters: Parameters) -> "pymysql.cursors.SSCursor":
         """See `Driver.open`."""

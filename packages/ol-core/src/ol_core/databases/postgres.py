@@ -67,7 +67,7 @@ class PostgresDriver(Driver):
     scheme = "postgresql+psycopg"
 
     def connect(self, account: Account) -> Connection:
-        """See `Driver.connect`; the settings hold for the session, so that a proxy need not know options."""
+        """See `Driver.connect`."""
         import psycopg
 
         target = self.target
@@ -85,8 +85,13 @@ class PostgresDriver(Driver):
             keepalives_idle=30,
             keepalives_interval=10,
             keepalives_count=3,
-            autocommit=True,
         )
+        load_the_rest_as_text(connection)
+        return connection
+
+    def prepare(self, connection: Connection) -> None:
+        """See `Driver.prepare`; the settings hold for the session, so that a proxy need not know options."""
+        target = self.target
         settings = {
             "cursor_tuple_fraction": "1",  # plans are made for all rows, not for the first ones
             "statement_timeout": f"{target.statement_timeout_seconds * 1000:.0f}",
@@ -97,10 +102,10 @@ class PostgresDriver(Driver):
             "extra_float_digits": "3",
         }
         asked = ", ".join(["set_config(%s, %s, false)"] * len(settings))
-        connection.execute(f"SELECT {asked}".encode(), [word for setting in settings.items() for word in setting])
+        stated = [word for setting in settings.items() for word in setting]
+        connection.autocommit = True
+        connection.execute(f"SELECT {asked}".encode(), stated, prepare=False)  # a proxy may not know such either
         connection.autocommit = False
-        load_the_rest_as_text(connection)
-        return connection
 
     def open(self, connection: Connection, sql: str, parameters: Parameters) -> "psycopg.ServerCursor":
         """See `Driver.open`."""

@@ -38,7 +38,11 @@ class DatabaseResource(dg.ConfigurableResource[Any], ABC):
         "host that `ca_file` vouches for; require: encrypted, to whoever answers; disable: not encrypted.",
     )
     ca_file: str = Field(default="", description="Certificates that vouch for the server; empty unless it is verified.")
-    read_only: bool = Field(default=True, description="Whether the server is to refuse whatever writes.")
+    read_only: bool = Field(
+        default=True,
+        description="Whether the server is to refuse whatever writes. A statement can lift that for itself, never for "
+        "the next one; an account that must never write gets no grant to.",
+    )
     statement_timeout_seconds: float = Field(
         default=900.0,
         gt=0,
