@@ -7,7 +7,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 from ol_core.failures import OlError, PermanentFailure, TransientFailure, UpstreamMissing
-from ol_core.http import BearerAuth, HttpClient, HttpPolicy, Runtime, read_json, redact, redact_url, validated
+from ol_core.http import BearerAuth, HttpClient, HttpPolicy, NaiveUtc, Runtime, read_json, redact, redact_url, validated
 from pydantic import TypeAdapter
 
 Answer = httpx.Response | Exception | Callable[[httpx.Request], httpx.Response]
@@ -135,7 +135,10 @@ def test_a_post_that_is_declared_idempotent_is_repeated_with_the_same_body() -> 
     [
         ({"Retry-After": "7"}, "", 7),
         ({"Retry-After": "Wed, 21 Oct 2015 07:28:30 GMT", "Date": "Wed, 21 Oct 2015 07:28:00 GMT"}, "", 30),
+        ({"Retry-After": "Wed Oct 21 07:28:30 2015", "Date": "Wed, 21 Oct 2015 07:28:00 GMT"}, "", 30),
+        ({"Retry-After": "Wed, 21 Oct 2015 07:28:30 -0000", "Date": "Wed Oct 21 07:28:00 2015"}, "", 30),
         ({"Retry-After": "Wed, 21 Oct 2015 07:28:30 GMT"}, "", 0),  # in the past: at once
+        ({"Retry-After": "Wed, 21 Oct 2015 07:28:30 GMT", "Date": "today"}, "", 0),
         ({}, '{"developer_message":"Request was throttled. Expected available in 41 seconds."}', 41),
         ({"Retry-After": "soon"}, "Expected available in 2.5 seconds", 2.5),
     ],
@@ -144,6 +147,36 @@ def test_it_waits_as_long_as_the_server_asks(headers: dict[str, str], body: str,
     server, time = ScriptedServer(httpx.Response(429, headers=headers, text=body), OK), FakeTime()
     client_of(server, time).request("GET", "x")
     assert seconds <= time.slept[0] <= seconds * 1.1 + 0.1
+
+
+def test_a_method_in_lower_case_is_repeated_all_the_same() -> None:
+    server = ScriptedServer(httpx.Response(503), OK)
+    assert client_of(server).request("get", "x").is_success
+    assert [one.method for one in server.requests] == ["GET", "GET"]
+
+
+@pytest.mark.parametrize(
+    ("stated", "held"),
+    [
+        ("2024-02-01T12:00:00+02:00", "2024-02-01 10:00:00"),
+        ("2024-02-01T12:00:00", "2024-02-01 12:00:00"),
+        ("9999-12-31T23:59:59-05:00", "9999-12-31 23:59:59.999999"),
+        ("10000-01-01T00:00:00Z", "9999-12-31 23:59:59.999999"),
+        ("+20215-01-01", "9999-12-31 23:59:59.999999"),
+        ("0001-01-01T00:00:00+05:00", "0001-01-01 00:00:00"),
+        ("0000-12-31T00:00:00Z", "0001-01-01 00:00:00"),
+        ("-0044-03-15T00:00:00Z", "0001-01-01 00:00:00"),
+        (None, "None"),
+    ],
+)
+def test_a_time_is_utc_and_within_the_years_that_there_are(stated: str | None, held: str) -> None:
+    assert str(validated(TypeAdapter(NaiveUtc), stated, source="test")) == held
+
+
+@pytest.mark.parametrize("stated", ["soon", "12345-67", "12345-01-01x", "10000-01-01 or so"])
+def test_what_is_not_a_time_is_refused(stated: str) -> None:
+    with pytest.raises(PermanentFailure, match="another shape"):
+        validated(TypeAdapter(NaiveUtc), stated, source="test")
 
 
 def test_a_wait_beyond_the_budget_is_left_to_the_caller() -> None:

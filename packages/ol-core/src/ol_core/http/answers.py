@@ -7,20 +7,37 @@ from email.utils import parsedate_to_datetime
 from typing import Annotated, TypeVar
 
 import httpx
-from pydantic import AfterValidator, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BeforeValidator, TypeAdapter, ValidationError
 
 from ol_core.failures import OlError, PermanentFailure, TransientFailure, UpstreamMissing
 from ol_core.http.redaction import redact, redact_url, secrets_of
 
 T = TypeVar("T")
 
+_OTHER_YEAR = re.compile(r"(?:\+?(?P<late>[1-9][0-9]{4,})|-[0-9]{4,}|0000)-[0-9]{2}-[0-9]{2}(?:[T ][0-9]|\Z)")
+
+
+def _in_years(value: object) -> object:
+    year = _OTHER_YEAR.match(value) if isinstance(value, str) else None
+    if not year:
+        return value
+    return datetime.max if year["late"] else datetime.min  # noqa: DTZ901 - UTC, without saying so
+
 
 def _naive_utc(value: datetime | None) -> datetime | None:
-    return value if value is None or value.tzinfo is None else value.astimezone(UTC).replace(tzinfo=None)
+    if value is None or value.tzinfo is None:
+        return value
+    try:
+        return value.astimezone(UTC).replace(tzinfo=None)
+    except OverflowError:
+        return datetime.max if value.year > 1 else datetime.min  # noqa: DTZ901 - UTC, without saying so
 
 
-NaiveUtc = Annotated[datetime | None, AfterValidator(_naive_utc)]
-"""A time as records and tables hold it: UTC, without saying so; where an answer states no offset it is UTC already."""
+NaiveUtc = Annotated[datetime | None, BeforeValidator(_in_years), AfterValidator(_naive_utc)]
+"""A time as records and tables hold it: UTC, without saying so; where an answer states no offset it is UTC already.
+
+One outside the years 1 to 9999, which no datetime holds, becomes the first or the last time of them.
+"""
 
 _REFUSED = frozenset({425, 429})
 _UNANSWERED = frozenset({408, 502, 503, 504, 520, 521, 522, 523, 524})  # from 520 on: Cloudflare, of the server behind
@@ -79,13 +96,20 @@ def _retry_after_seconds(response: httpx.Response) -> float | None:
     stated: str = response.headers.get("retry-after", "").strip()
     if _SECONDS.fullmatch(stated):
         return min(float(stated), _LONGEST_WAIT_SECONDS)
-    try:
-        until = parsedate_to_datetime(stated)
-        now = parsedate_to_datetime(response.headers["date"]) if "date" in response.headers else datetime.now(UTC)
+    if until := http_date(stated):
+        now = http_date(response.headers.get("date", "")) or datetime.now(UTC)
         return min(max(0.0, (until - now).total_seconds()), _LONGEST_WAIT_SECONDS)
-    except (TypeError, ValueError, OverflowError, IndexError):  # no date, or one without a zone, or beyond all years
-        in_text = _AVAILABLE_IN.search(response.text[:_READ_CHARACTERS])
-        return min(float(in_text[1]), _LONGEST_WAIT_SECONDS) if in_text else None
+    in_text = _AVAILABLE_IN.search(response.text[:_READ_CHARACTERS])
+    return min(float(in_text[1]), _LONGEST_WAIT_SECONDS) if in_text else None
+
+
+def http_date(text: str) -> datetime | None:
+    """Return a date in any of the forms that HTTP has, UTC where it states no zone; None for what is not a date."""
+    try:
+        stated = parsedate_to_datetime(text)
+    except (TypeError, ValueError, OverflowError, IndexError):
+        return None
+    return stated if stated.tzinfo else stated.replace(tzinfo=UTC)
 
 
 def read_json(response: httpx.Response, adapter: TypeAdapter[T]) -> T:

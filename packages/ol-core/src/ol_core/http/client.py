@@ -97,7 +97,7 @@ class HttpClient:
         """Send a request and return its answer, read whole.
 
         Args:
-            method: HTTP method.
+            method: HTTP method, in any case.
             url: Path below the base URL (percent-encoded), or a whole URL of the same origin.
             accept: Statuses from 300 on that the caller wants to see; those that are worth a retry never are.
             idempotent: Whether to repeat it where the server may have acted on it; by default the method says.
@@ -111,6 +111,7 @@ class HttpClient:
                 longer than the policy allows, or a certificate that is not trusted.
             TransientFailure: throttling, 5xx, broken connections and what took too long, when no attempt is left.
         """
+        method = method.upper()
         down_for = self._closed_until - self._runtime.clock()
         if down_for > 0:
             what = f"{method} {redact_url(url)} to {redact_url(self.base_url)}"

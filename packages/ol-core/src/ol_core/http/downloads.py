@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from typing import BinaryIO
@@ -16,7 +15,7 @@ from typing import BinaryIO
 import httpx
 
 from ol_core.failures import PermanentFailure, TransientFailure
-from ol_core.http.answers import Unanswered, failure
+from ol_core.http.answers import Unanswered, failure, http_date
 from ol_core.http.bodies import BoundedAnswers
 from ol_core.http.deadlines import deadline, within
 from ol_core.http.policy import HttpPolicy, Runtime
@@ -199,11 +198,8 @@ def _strong_validator(response: httpx.Response) -> str:
     etag, modified = response.headers.get("etag", ""), response.headers.get("last-modified", "")
     if etag:
         return etag if _STRONG_ETAG.fullmatch(etag) else ""
-    try:
-        age = parsedate_to_datetime(response.headers.get("date", "")) - parsedate_to_datetime(modified)
-        return modified if age.total_seconds() >= _STRONG_DATE_SECONDS else ""
-    except (TypeError, ValueError, OverflowError, IndexError):
-        return ""
+    changed, now = http_date(modified), http_date(response.headers.get("date", ""))
+    return modified if changed and now and (now - changed).total_seconds() >= _STRONG_DATE_SECONDS else ""
 
 
 def _stated_digests(response: httpx.Response) -> dict[str, bytes]:
