@@ -10,10 +10,12 @@ import dagster as dg
 import pytest
 import time_machine
 from ol_core.code_locations import installed, load
+from ol_core.environment import load_environment
 from ol_core.orchestration.desired_state import MAX_ATTEMPTS
 from ol_devkit.campus import Campus, CampusContent, Scripted
 from ol_devkit.daemon import FailedTick, FinishedRun, run_until_quiet
 from ol_devkit.sandbox import sandbox
+from ol_openedx.definitions import location
 
 
 @dataclass(frozen=True)
@@ -106,10 +108,14 @@ def test_a_failing_export_is_tried_a_bounded_number_of_times_and_not_at_once(pla
     refused = [Scripted(status=500, body=b"{}")] * 1000
     platform.campus.script(("POST", "/mitx/studio/api/courses/v0/export/"), refused)
 
+    stated = load_environment()
+    patient = stated.orchestration.model_copy(update={"backoff_seconds": 900.0})  # longer than a slow machine takes
+    openedx = location(stated.model_copy(update={"orchestration": patient}))
+
     exports: list[FinishedRun] = []
     for hours in range(2 * MAX_ATTEMPTS):
         with time_machine.travel(datetime.now(UTC) + timedelta(hours=hours), tick=True):
-            outcomes = platform.settle()
+            outcomes = list(run_until_quiet(platform.instance, {"openedx": openedx}, lambda _location, _job: None))
         runs = [one for one in outcomes if isinstance(one, FinishedRun) and one.job == "mitx_openedx_course_xml"]
         assert len(runs) == (1 if hours < MAX_ATTEMPTS else 0)
         exports += runs
