@@ -12,6 +12,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from ol_core.failures import OlError, PermanentFailure, TransientFailure, UpstreamMissing
 from ol_core.objects import FileObjectIOManager, ObjectFile, materialization, object_key
 from ol_core.objects.files import Source
+from ol_core.orchestration.desired_state import Recorded
 from upath import UPath
 
 KEY = dg.AssetKey(["mitx", "openedx", "raw_data", "course_xml"])
@@ -295,6 +296,44 @@ def test_a_bad_partition_never_costs_the_others_theirs(
     assert "1 of 3 partitions failed" in str(failure.step_failure_data.user_failure_data)
     assert store.paths(instance, dg.AssetKey("many")).keys() == {"a", "c"}
     assert "- b: PermanentFailure: no such course" in str(failure.step_failure_data.user_failure_data)
+
+
+@pytest.mark.parametrize("version", ["", "v1"])
+def test_a_source_that_fails_is_told_apart_from_a_store_that_does(
+    store: FileObjectIOManager, tmp_path: Path, version: str
+) -> None:
+    def broken() -> Iterator[bytes]:
+        yield b"begin"
+        raise ValueError("no such week")
+
+    gone = tmp_path / "gone.txt"
+    with pytest.raises(PermanentFailure, match=r"cannot store the stream: .* ValueError: no such week; hand over"):
+        store.put_file(ObjectFile(broken(), version=version), asset_key=KEY, partition="a")
+    with pytest.raises(PermanentFailure, match=f"cannot store the file {gone}: .* hand over a local file") as failure:
+        store.put_file(ObjectFile(gone, version=version), asset_key=KEY, partition="a")
+    assert not isinstance(failure.value, UpstreamMissing)
+
+
+def test_a_file_that_cannot_be_stored_never_costs_the_others_theirs(
+    store: FileObjectIOManager, instance: dg.DagsterInstance, archive: Path, tmp_path: Path
+) -> None:
+    handed_over: dict[str, Any] = {"a": tmp_path / "gone", "b": archive, "c": "/some/path"}
+
+    @dg.multi_asset(
+        specs=[dg.AssetSpec("many", partitions_def=PARTITIONS, skippable=True)],
+        backfill_policy=dg.BackfillPolicy.single_run(),
+    )
+    def many() -> Iterator[Recorded]:
+        yield from store.put_each(dg.AssetKey("many"), handed_over.items(), dict.fromkeys(handed_over, ""))
+
+    tags = {"dagster/asset_partition_range_start": "a", "dagster/asset_partition_range_end": "c"}
+    result = dg.materialize([many], instance=instance, tags=tags, raise_on_error=False)
+    (failure,) = [event for event in result.all_events if event.is_step_failure]
+    told = str(failure.step_failure_data.user_failure_data)
+
+    assert instance.get_materialized_partitions(dg.AssetKey("many")) == {"b"}
+    assert "- a: PermanentFailure: cannot store the file" in told
+    assert "- c: PermanentFailure: many returned a str; return a pathlib.Path" in told
 
 
 class Bucket(MemoryFileSystem):  # type: ignore[misc]  # fsspec has no types

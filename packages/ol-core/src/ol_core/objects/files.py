@@ -12,9 +12,12 @@ from urllib.parse import quote
 
 import dagster as dg
 
+from ol_core.failures import OlError, PermanentFailure, TransientFailure
+
 CHUNK_BYTES = 1 << 20
 _KEPT_IN_KEYS = ":+@!$&'(),;=~-._ "  # everything but separators and what object stores trip over
 _LONGEST_SUFFIX = 20
+_NO_READABLE_FILE = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 
 Source = Path | BinaryIO | Iterable[bytes]
 """Where the bytes of an object come from: a local file, an open stream, or chunks."""
@@ -37,6 +40,22 @@ class ObjectFile:
     suffix: str | None = None
     content_type: str | None = None
     metadata: Mapping[str, str | float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, handed_over: object, asset: str) -> "ObjectFile":
+        """Return what an asset handed over, which may be a bare source, as a file.
+
+        Raises:
+            PermanentFailure: it is nothing that bytes come from.
+        """
+        file = handed_over if isinstance(handed_over, ObjectFile) else cls(cast("Source", handed_over))
+        source: object = file.source
+        if isinstance(source, str | bytes) or not isinstance(source, Iterable | Path):
+            kind = type(source).__name__
+            raise PermanentFailure(
+                f"{asset} returned a {kind}; return a pathlib.Path, a binary stream or an ObjectFile"
+            )
+        return file
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,14 +137,36 @@ def suffix_of(file: ObjectFile) -> str:
 
 @contextmanager
 def as_local_file(source: Source) -> Iterator[tuple[Path, Digest]]:
-    """Give the bytes of a source as a local file with its digest; a stream's file is gone at the end of the block."""
+    """Give the bytes of a source as a local file with its digest; a stream's file is gone at the end of the block.
+
+    Raises:
+        PermanentFailure: the file cannot be read, or whoever makes the stream failed.
+        TransientFailure: the connection that the stream comes from did, or the disk.
+    """
     if isinstance(source, Path):
-        yield source, digest_of(source)
+        with _reading(f"the file {source}"):
+            digest = digest_of(source)
+        yield source, digest
         return
     with tempfile.NamedTemporaryFile(prefix="ol-object-") as spool:
-        digest = Digest.of(copied(source, spool.file))
-        spool.flush()
+        with _reading("the stream"):
+            digest = Digest.of(copied(source, spool.file))
+            spool.flush()
         yield Path(spool.name), digest
+
+
+@contextmanager
+def _reading(what: str) -> Iterator[None]:
+    """Translate errors of a source: they are none of the store's."""
+    try:
+        yield
+    except OlError:
+        raise
+    except Exception as error:
+        reason = f"cannot store {what}: reading it ended with {type(error).__name__}: {error}"
+        if isinstance(error, OSError) and not isinstance(error, _NO_READABLE_FILE):
+            raise TransientFailure(f"{reason}; nothing of it is visible") from error
+        raise PermanentFailure(f"{reason}; hand over a local file that can be read, or a stream of bytes") from error
 
 
 def digest_of(file: Path) -> Digest:

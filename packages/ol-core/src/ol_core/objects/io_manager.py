@@ -113,7 +113,7 @@ class _FileObjects(dg.ConfigurableIOManager):
     def put_each(
         self,
         asset_key: dg.AssetKey,
-        files: Iterable[tuple[str, ObjectFile | OlError]],
+        files: Iterable[tuple[str, ObjectFile | Source | OlError]],
         wanted: Mapping[str, str],
     ) -> Iterator[dg.AssetMaterialization | dg.AssetObservation]:
         """Store a stream of (partition, file), for an asset whose runs have many partitions to yield from.
@@ -132,23 +132,25 @@ class _FileObjects(dg.ConfigurableIOManager):
             dagster.Failure: at the end, where any partition failed; it lists them all.
         """
 
-        def stored() -> Iterator[tuple[str, tuple[FileObject, ObjectFile] | OlError]]:
-            for partition, file in files:
-                if isinstance(file, OlError):
-                    yield partition, file
-                    continue
-                try:
-                    outcome = self.put_file(file, asset_key=asset_key, partition=partition), file
-                except OlError as error:
-                    yield partition, error
-                else:
-                    yield partition, outcome
+        def stored(
+            partition: str, handed_over: ObjectFile | Source | OlError
+        ) -> tuple[FileObject, ObjectFile] | OlError:
+            if isinstance(handed_over, OlError):
+                return handed_over
+            try:
+                file = ObjectFile.of(handed_over, asset_key.to_user_string())
+                return self.put_file(file, asset_key=asset_key, partition=partition), file
+            except OlError as error:
+                return error
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with one file never costs the others theirs
+                return PermanentFailure(f"cannot store the file of {partition}: {type(error).__name__}: {error}")
 
         def events(partition: str, outcome: tuple[FileObject, ObjectFile]) -> list[dg.AssetMaterialization]:
             tags = {WANTED_VERSION_TAG: wanted[partition]} if wanted.get(partition) else {}
             return [materialization(asset_key, partition, outcome[0], tags=tags, **outcome[1].metadata)]
 
-        return recorded(asset_key, wanted, stored(), events)
+        outcomes = ((partition, stored(partition, file)) for partition, file in files)
+        return recorded(asset_key, wanted, outcomes, events)
 
     def quarantine(self, source: Path, *, asset_key: dg.AssetKey, partition: str, error: OlError) -> Quarantined:
         """Keep a file that cannot be used; return the failure that says why and where it is."""
@@ -205,12 +207,8 @@ class _FileObjects(dg.ConfigurableIOManager):
             PermanentFailure: the run has many partitions; its asset yields from `put_each`.
             OlError: as `put`.
         """
-        file = obj if isinstance(obj, ObjectFile) else ObjectFile(obj)
         name = context.asset_key.to_user_string()
-        source: object = file.source
-        if isinstance(source, str | bytes) or not isinstance(source, Iterable | Path):
-            kind = type(source).__name__
-            raise PermanentFailure(f"{name} returned a {kind}; return a pathlib.Path, a binary stream or an ObjectFile")
+        file = ObjectFile.of(obj, name)
         partitions: list[str | None] = [*context.asset_partition_keys] if context.has_asset_partitions else [None]
         if len(partitions) != 1:
             raise PermanentFailure(
