@@ -41,33 +41,74 @@ def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
         yield made
 
 
-def test_a_bad_partition_fails_the_run_and_costs_the_others_nothing(instance: dg.DagsterInstance) -> None:
+def told_of(instance: dg.DagsterInstance, found: Iterable[tuple[str, str | OlError]]) -> str:
+    """Run over a, bad and c with these outcomes; return how the run failed."""
     partitions = dg.StaticPartitionsDefinition(["a", "bad", "c"])
 
     @dg.asset(key=KEY, partitions_def=partitions, output_required=False, backfill_policy=dg.BackfillPolicy.single_run())
-    def exports(context: dg.AssetExecutionContext) -> Iterator[dg.AssetMaterialization | dg.AssetObservation]:
-        outcomes: list[tuple[str, str | OlError]] = [
-            (partition, PermanentFailure("cut short") if partition == "bad" else partition)
-            for partition in context.partition_keys
-        ]
+    def exports(context: dg.AssetExecutionContext) -> Iterator[Recorded]:
         wanted = dict.fromkeys(context.partition_keys, "1")
         yield from recorded(
-            KEY,
-            wanted,
-            outcomes,
-            lambda partition, _: [dg.AssetMaterialization(KEY, partition=partition)],
+            KEY, wanted, found, lambda partition, _: [dg.AssetMaterialization(KEY, partition=partition)]
         )
 
     tags = {"dagster/asset_partition_range_start": "a", "dagster/asset_partition_range_end": "c"}
     result = dg.materialize([exports], instance=instance, tags=tags, raise_on_error=False)
-
-    assert not result.success
-    assert instance.get_materialized_partitions(KEY) == {"a", "c"}
-    assert changed(instance, KEY, {"a": "1", "bad": "1", "c": "1"}) == {}
     (failure,) = [event.step_failure_data for event in result.all_events if event.is_step_failure]
     assert failure.user_failure_data is not None
-    assert "1 of 3 partitions failed" in str(failure.user_failure_data.description)
-    assert "- bad: PermanentFailure: cut short" in str(failure.user_failure_data.description)
+    return str(failure.user_failure_data.description)
+
+
+CUT = ("bad", PermanentFailure("cut short"))
+
+
+def test_a_bad_partition_fails_the_run_and_costs_the_others_nothing(instance: dg.DagsterInstance) -> None:
+    told = told_of(instance, [("a", "a"), CUT, ("c", "c")])
+
+    assert told == "1 of 3 partitions failed; the others are done\n- bad: PermanentFailure: cut short"
+    assert instance.get_materialized_partitions(KEY) == {"a", "c"}
+    assert changed(instance, KEY, {"a": "1", "bad": "1", "c": "1"}) == {}
+
+
+def test_outcomes_that_break_off_leave_a_list_of_what_failed(instance: dg.DagsterInstance) -> None:
+    def found() -> Iterator[tuple[str, str | OlError]]:
+        yield "a", "a"
+        yield CUT
+        raise ValueError("no page 3")
+
+    told = told_of(instance, found())
+
+    assert told.startswith(
+        "ValueError: no page 3\n1 of 3 partitions failed; 1 are without an outcome: c\n- bad: Permanent"
+    )
+    assert instance.get_materialized_partitions(KEY) == {"a"}
+
+
+@pytest.mark.parametrize(
+    ("found", "said", "left"),
+    [
+        ([("a", "a")], "0 of 3 partitions failed; 2 are without an outcome: bad, c", {"bad", "c"}),
+        ([("a", "a"), ("d", "d")], "an outcome of 'd': the run does not want it; tell that of each", {"bad", "c"}),
+        ([CUT, ("bad", "bad")], "an outcome of 'bad': it was told before; tell that of each", {"a", "c"}),
+    ],
+    ids=["ends early", "unknown", "twice"],
+)
+def test_each_partition_is_told_once(
+    instance: dg.DagsterInstance, found: list[tuple[str, str | OlError]], said: str, left: set[str]
+) -> None:
+    assert said in told_of(instance, found)
+    assert changed(instance, KEY, dict.fromkeys(["a", "bad", "c"], "1")).keys() == left
+
+
+def test_what_a_run_leaves_untold_has_no_more_attempts_than_anything_else(instance: dg.DagsterInstance) -> None:
+    world = World(instance)
+    world.publish(a="1", b="1", c="1")
+    world.untold = {"b"}
+    for hours in range(9):
+        with hours_from_now(hours):
+            world.tick()
+    assert instance.get_runs_count() == MAX_ATTEMPTS
+    assert {one: outcome.attempts for one, outcome in outcomes(instance, KEY).items()} == {"a": 0, "b": 3, "c": 0}
 
 
 class World:
@@ -79,6 +120,7 @@ class World:
         self.current: dict[str, str] = {}
         self.errors: dict[str, OlError] = {}
         self.killed_after: int | None = None
+        self.untold: set[str] = set()
         self.tried: list[tuple[str, str]] = []
         self.step = Step(JOB, KEY, "export_all")
         partitions = dg.DynamicPartitionsDefinition(name="courses")
@@ -86,11 +128,12 @@ class World:
         @dg.multi_asset(name="export_all", specs=[dg.AssetSpec(KEY, partitions_def=partitions, skippable=True)])
         def export_all(context: dg.AssetExecutionContext, config: WantedVersions) -> Iterator[Recorded]:
             todo = config.partitions(context)
-            due = behind(context.instance, KEY, {one: self.current[one] for one in todo}, self.policy)
+            current = {one: self.current[one] for one in todo}
+            due = behind(context.instance, KEY, current, self.policy) if config.wanted else todo
             yield from recorded(
                 KEY,
-                {one: self.current[one] for one in todo},
-                self._work(due if config.wanted else todo),
+                {one: current[one] for one in due},
+                self._work(due),
                 lambda partition, _: [dg.AssetMaterialization(KEY, partition=partition)],
             )
 
@@ -102,6 +145,8 @@ class World:
         for number, partition in enumerate(partitions):
             if number == self.killed_after:
                 raise RuntimeError("killed")
+            if partition in self.untold:
+                continue
             self.tried.append((partition, self.current[partition]))
             yield partition, self.errors.get(partition, partition)
 

@@ -59,7 +59,7 @@ def exported(  # noqa: PLR0913 - what to export, how, and what to do with it
     """
     context = dg.AssetExecutionContext.get()
     instance, run_id = context.instance, context.run.run_id
-    unreadable = [(one, error) for one, error in versions.items() if isinstance(error, OlError)]
+    unreadable = {one: error for one, error in versions.items() if isinstance(error, OlError)}
     current = {one: version for one, version in versions.items() if isinstance(version, str)}
     due = behind(instance, asset_key, current, policy) if config.wanted else current
     exports = export(
@@ -69,5 +69,5 @@ def exported(  # noqa: PLR0913 - what to export, how, and what to do with it
         on_submitted=lambda some: instance.report_runless_asset_event(submitted(asset_key, some, run_id=run_id)),
     )
     stored = ((one, store(one, export)) for one, export in exports)
-    wanted = {**dict.fromkeys(versions, ""), **config.wanted, **current}
-    yield from recorded(asset_key, wanted, chain(unreadable, stored), events)
+    wanted = {one: current.get(one, config.wanted.get(one, "")) for one in (*unreadable, *due)}
+    yield from recorded(asset_key, wanted, chain(unreadable.items(), stored), events)

@@ -1,12 +1,12 @@
 """What an op that works through many partitions records."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import TypeVar
 
 import dagster as dg
 
 from ol_core.dagster_storage import keep_connections
-from ol_core.failures import OlError, TransientFailure
+from ol_core.failures import OlError, PermanentFailure, TransientFailure
 from ol_core.orchestration.desired_state.outcomes import failed_attempt, outcomes, succeeded
 from ol_core.orchestration.desired_state.requests import ENDED_TAG, STARTED_TAG, asked
 
@@ -15,6 +15,7 @@ T = TypeVar("T")
 Recorded = dg.AssetMaterialization | dg.AssetObservation
 
 _LISTED = 50
+_NAMED = 5
 
 OUTAGE_AFTER = 20
 """So many transient failures without a single success mean that the source is down: the run stops asking it."""
@@ -28,14 +29,17 @@ def recorded(
 ) -> Iterator[Recorded]:
     """Record what was done partition by partition; list what failed; then fail the run.
 
+    A run that leaves partitions untold, other than in an outage, has not ended: `settle` judges it like a killed one.
+
     Args:
         asset_key: Asset under which outcomes stand.
         wanted: Version that each partition was tried for: the one that the source had, where it says so.
-        found: What became of each partition, as it becomes known.
+        found: What became of each partition of `wanted`, once, as it becomes known.
         events: Makes the materializations of a partition that succeeded.
 
     Raises:
-        dagster.Failure: at least one partition failed; all others are recorded.
+        dagster.Failure: at least one partition failed or is without an outcome; all others are recorded. It lists
+            what failed also where `found` ended with an error.
     """
     context = dg.AssetExecutionContext.get()  # an IO manager records for its asset, and has no context of the op
     keep_connections(context.instance)
@@ -44,38 +48,57 @@ def recorded(
             asset_key, metadata={"wanted": dg.MetadataValue.json(dict(wanted))}, tags={STARTED_TAG: context.run.run_id}
         )
     failures: dict[str, OlError] = {}
-    done = 0
-    for partition, outcome in found:
-        version = wanted.get(partition, "")
-        if isinstance(outcome, OlError):
-            failures[partition] = outcome
-            before = outcomes(context.instance, asset_key, [partition]).get(partition)
-            yield failed_attempt(asset_key, partition, version, outcome, before=before)
-            if not done and len(failures) >= OUTAGE_AFTER and _transient(failures):
+    untold = set(wanted)
+    outage = False
+    try:
+        for partition, outcome in _each_once(found, wanted):
+            if isinstance(outcome, OlError):
+                failures[partition] = outcome
+                before = outcomes(context.instance, asset_key, [partition]).get(partition)
+                yield failed_attempt(asset_key, partition, wanted[partition], outcome, before=before)
+            else:
+                yield from events(partition, outcome)
+                yield succeeded(asset_key, partition, wanted[partition])
+            untold.remove(partition)
+            outage = OUTAGE_AFTER <= len(failures) == len(wanted) - len(untold) and _transient(failures)
+            if outage:
                 break
-        else:
-            done += 1
-            yield from events(partition, outcome)
-            yield succeeded(asset_key, partition, version)
-    if failures:
-        outage = not done and len(failures) < len(wanted) and _transient(failures)
-        yield dg.AssetObservation(asset_key, tags={ENDED_TAG: "outage" if outage else "told"})
-        raise _failure(failures, done, len(wanted))
+    except Exception as error:
+        raise _failure(failures, untold, len(wanted), f"{type(error).__name__}: {error}\n") from error
+    if outage or (failures and not untold):
+        yield dg.AssetObservation(asset_key, tags={ENDED_TAG: "outage" if outage and untold else "told"})
+    if failures or untold:
+        raise _failure(failures, untold, len(wanted))
+
+
+def _each_once(
+    found: Iterable[tuple[str, T | OlError]], wanted: Mapping[str, str]
+) -> Iterator[tuple[str, T | OlError]]:
+    told: set[str] = set()
+    for partition, outcome in found:
+        if partition in told or partition not in wanted:
+            what = "it was told before" if partition in told else "the run does not want it"
+            raise PermanentFailure(f"an outcome of {partition!r}: {what}; tell that of each wanted partition once")
+        told.add(partition)
+        yield partition, outcome
 
 
 def _transient(failures: Mapping[str, OlError]) -> bool:
     return all(isinstance(error, TransientFailure) for error in failures.values())
 
 
-def _failure(failures: Mapping[str, OlError], done: int, asked: int) -> dg.Failure:
+def _failure(
+    failures: Mapping[str, OlError], untold: Collection[str], asked: int, broken_off_by: str = ""
+) -> dg.Failure:
     lines = [f"- {partition}: {type(error).__name__}: {error}" for partition, error in failures.items()]
     if len(lines) > _LISTED:
         lines = [*lines[:_LISTED], f"- and {len(lines) - _LISTED} more; each stands in its partition's events"]
-    others = (
-        "the others are done" if done + len(failures) == asked else f"{asked - done - len(failures)} were not tried"
-    )
+    others = "the others are done"
+    if untold:
+        named = ", ".join(sorted(untold)[:_NAMED]) + (", ..." if len(untold) > _NAMED else "")
+        others = f"{len(untold)} are without an outcome: {named}"
     return dg.Failure(
-        description=f"{len(failures)} of {asked} partitions failed; {others}\n" + "\n".join(lines),
+        description=f"{broken_off_by}{len(failures)} of {asked} partitions failed; {others}\n" + "\n".join(lines),
         metadata={"failed": dg.MetadataValue.md("\n".join(lines))},
         allow_retries=False,
     )
