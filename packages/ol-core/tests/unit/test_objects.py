@@ -298,6 +298,27 @@ def test_a_bad_partition_never_costs_the_others_theirs(
     assert "- b: PermanentFailure: no such course" in str(failure.step_failure_data.user_failure_data)
 
 
+def test_what_is_not_what_its_checksum_says_is_refused(store: FileObjectIOManager, archive: Path) -> None:
+    stored = store.put_by_checksum(archive, asset_key=KEY, partition="c")
+    Path(stored.path).write_bytes(b"changed")
+
+    with pytest.raises(PermanentFailure, match=f"{stored.path} is .* it was changed after it was stored: remove it"):
+        store.put_by_checksum(archive, asset_key=KEY, partition="c")
+
+
+def test_a_file_is_read_once_for_its_checksum_and_once_for_the_copy(store: FileObjectIOManager) -> None:
+    read: list[int] = []
+
+    class Watched(type(Path())):  # type: ignore[misc]  # the class of this platform's paths
+        def open(self, *arguments: Any, **options: Any) -> Any:
+            read.append(1)
+            return super().open(*arguments, **options)
+
+    store.put_by_checksum(Watched(__file__), asset_key=KEY, partition="c")
+
+    assert len(read) == 2
+
+
 @pytest.mark.parametrize("version", ["", "v1"])
 def test_a_source_that_fails_is_told_apart_from_a_store_that_does(
     store: FileObjectIOManager, tmp_path: Path, version: str

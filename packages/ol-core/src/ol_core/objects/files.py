@@ -65,6 +65,9 @@ class Digest:
     size_bytes: int
     sha256: str
 
+    def __str__(self) -> str:
+        return f"{self.size_bytes} bytes with the SHA-256 {self.sha256}"
+
     @classmethod
     def of(cls, chunks: Iterable[bytes]) -> "Digest":
         """Read chunks to their end."""
@@ -94,6 +97,11 @@ class FileObject:
     sha256: str
     version: str
     content_type: str
+
+    @property
+    def digest(self) -> Digest:
+        """Length and checksum."""
+        return Digest(self.size_bytes, self.sha256)
 
     @property
     def metadata(self) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, get_args, get_origin
 
@@ -75,14 +75,25 @@ class _FileObjects(dg.ConfigurableIOManager):
             PermanentFailure: the environment does not declare this store writable, or the store refuses.
             TransientFailure: the store failed; nothing is visible under the key.
         """
+        return self._put(as_local_file(source), key=key, version=version, content_type=content_type)
+
+    def _put(
+        self,
+        local: AbstractContextManager[tuple[Path, Digest]],
+        *,
+        key: str,
+        version: str,
+        content_type: str | None,
+    ) -> FileObject:
         address = self._writable_address(key)
+        content_type = content_type or content_type_of(key)
         store = self._store(address)
         with store.translated(f"cannot store {address}"):
             digest = store.find(address)
             if digest is None:
-                with as_local_file(source) as (file, sent):
-                    digest = store.add(address, file, sent, content_type or content_type_of(key))
-        return _described(address, key, digest, version=version, content_type=content_type)
+                with local as (file, sent):
+                    digest = store.add(address, file, sent, content_type)
+        return FileObject(address, key, digest.size_bytes, digest.sha256, version, content_type)
 
     def put_by_checksum(
         self,
@@ -93,13 +104,24 @@ class _FileObjects(dg.ConfigurableIOManager):
         suffix: str | None = None,
         content_type: str | None = None,
     ) -> FileObject:
-        """Store a file under its checksum; see `put`."""
+        """Store a file under its checksum; see `put`.
+
+        Raises:
+            PermanentFailure: the object under the checksum is another file.
+            OlError: as `put`.
+        """
         self._writable_address(asset_key.to_user_string())
         with as_local_file(source) as (file, digest):
             version = as_version(digest.sha256)
             name = suffix_of(ObjectFile(source, suffix=suffix))
             key = object_key(asset_key, partition, version, name)
-            return self.put(file, key=key, version=version, content_type=content_type)
+            stored = self._put(nullcontext((file, digest)), key=key, version=version, content_type=content_type)
+        if stored.digest != digest:
+            raise PermanentFailure(
+                f"{stored.path} is {stored.digest}, not the {digest} of its name; it was changed after it was "
+                "stored: remove it, and materialize the asset again"
+            )
+        return stored
 
     def put_file(self, file: ObjectFile, *, asset_key: dg.AssetKey, partition: str | None) -> FileObject:
         """Store what an asset hands over, under its version or else its checksum; see `put`."""
@@ -333,15 +355,4 @@ def materialization(
         partition=partition,
         metadata={**stored.metadata, **metadata},
         tags={DATA_VERSION_TAG: stored.version, **tags},
-    )
-
-
-def _described(address: str, key: str, digest: Digest, *, version: str, content_type: str | None) -> FileObject:
-    return FileObject(
-        path=address,
-        key=key,
-        size_bytes=digest.size_bytes,
-        sha256=digest.sha256,
-        version=version,
-        content_type=content_type or content_type_of(key),
     )
