@@ -1,6 +1,8 @@
+import hashlib
 import io
 import os
 import tempfile
+from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -79,6 +81,21 @@ def test_a_store_that_is_not_declared_writable_refuses(tmp_path: Path, archive: 
         store.put(archive, key="a/v", version="v")
 
     assert not (tmp_path / "objects").exists()
+
+
+@pytest.mark.parametrize("scheme", ["file", "local"])
+def test_a_url_of_a_file_is_a_folder(archive: Path, tmp_path: Path, instance: dg.DagsterInstance, scheme: str) -> None:
+    store = FileObjectIOManager(url=f"{scheme}://{tmp_path}/objects", writable=True)
+    stored = store.put(archive, key="a/b%2Fc/v", version="v")
+
+    assert (tmp_path / "objects/a/b%2Fc/v").read_bytes() == b"archive"
+    assert UPath(stored.path).read_bytes() == b"archive"
+    build(store, instance, "a")
+    for reader in (as_bytes, as_path, as_upath):
+        resources = {"io_manager": store}
+        assert dg.materialize(
+            [reader, made], selection=[reader], instance=instance, resources=resources, partition_key="a"
+        ).success
 
 
 def test_reading_what_is_gone_says_what_to_do(store: FileObjectIOManager, tmp_path: Path) -> None:
@@ -364,6 +381,8 @@ class Bucket(MemoryFileSystem):  # type: ignore[misc]  # fsspec has no types
     store: ClassVar[dict[str, Any]] = {}
     pseudo_dirs: ClassVar[list[str]] = [""]
     breaks_after: ClassVar[int | None] = None
+    flips_bits: ClassVar[bool] = False
+    states_md5: ClassVar[bool] = False
 
     def put_file(self, lpath: str, rpath: str, callback: object = None, mode: str = "overwrite", **_: object) -> None:
         del callback
@@ -372,7 +391,13 @@ class Bucket(MemoryFileSystem):  # type: ignore[misc]  # fsspec has no types
             raise OSError("the connection broke off")
         if mode == "create" and self.exists(rpath):
             raise FileExistsError(rpath)
-        self.pipe_file(rpath, content)
+        self.pipe_file(rpath, bytes(byte ^ 1 for byte in content) if self.flips_bits else content)
+
+    def info(self, path: str, **options: object) -> dict[str, Any]:
+        stated: dict[str, Any] = super().info(path, **options)
+        if self.states_md5:
+            stated["md5Hash"] = b64encode(hashlib.md5(self.cat_file(path)).digest()).decode()
+        return stated
 
 
 @pytest.fixture
@@ -381,7 +406,7 @@ def bucket() -> Iterator[FileObjectIOManager]:
     yield FileObjectIOManager(url="gs://landing/zone", writable=True)
     fsspec.register_implementation("gs", "gcsfs.GCSFileSystem", clobber=True)
     Bucket.store.clear()
-    Bucket.breaks_after = None
+    Bucket.breaks_after, Bucket.flips_bits, Bucket.states_md5 = None, False, False
 
 
 def test_gcs_goes_through_the_same_code(bucket: FileObjectIOManager, archive: Path) -> None:
@@ -403,4 +428,17 @@ def test_a_gcs_that_breaks_off_shows_nothing(bucket: FileObjectIOManager, archiv
     assert Bucket.store == {}
 
     Bucket.breaks_after = None
+    assert bucket.put(archive, key="a/v", version="v").size_bytes == 7
+
+
+@pytest.mark.parametrize("states_md5", [True, False])
+def test_a_gcs_that_holds_other_bytes_than_it_was_sent_is_found_out(
+    bucket: FileObjectIOManager, archive: Path, *, states_md5: bool
+) -> None:
+    Bucket.states_md5, Bucket.flips_bits = states_md5, True
+    with pytest.raises(TransientFailure, match=r"gs://landing/zone/a/v was not the 7 bytes .*; the object was removed"):
+        bucket.put(archive, key="a/v", version="v")
+    assert Bucket.store == {}
+
+    Bucket.flips_bits = False
     assert bucket.put(archive, key="a/v", version="v").size_bytes == 7

@@ -205,12 +205,7 @@ class _FileObjects(dg.ConfigurableIOManager):
         """
         store = self._store(path)
         with store.translated(f"cannot read {path}"):
-            file = store.local(path)
-            if file is None:
-                file = destination
-                store.fetch(path, file)
-            elif not file.is_file():
-                raise FileNotFoundError(path)
+            file = store.fetch(path, destination)
             if sha256 is not None and (found := digest_of(file).sha256) != sha256:
                 raise PermanentFailure(f"{path} has the checksum {found}, not {sha256} as recorded; it was changed")
         return file

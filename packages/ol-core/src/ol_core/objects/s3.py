@@ -109,10 +109,11 @@ class S3Store(Store):
             raise TransientFailure(f"{address} has {stored}, not the {digest} that was sent")
         return stored  # another process's where the server compares and writes in two steps: the version is the same
 
-    def fetch(self, address: str, file: Path) -> None:
+    def fetch(self, address: str, file: Path) -> Path:
         """See `Store.fetch`."""
         bucket, key = _place(address)
         self._s3.client().download_file(bucket, key, str(file), Config=_transfer())
+        return file
 
     def upath(self, address: str) -> "UPath":
         """See `Store.upath`; needs s3fs."""

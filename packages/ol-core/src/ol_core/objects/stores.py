@@ -1,11 +1,14 @@
 """Where objects are kept. Each store adds a whole object or nothing, and never replaces one."""
 
+import hashlib
 import os
 import re
 import tempfile
 from abc import ABC, abstractmethod
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
 
 _PARTIAL = re.compile(r"\.partial-(\d+)-")
 _OPTIONS = {"gs": {"consistency": "md5"}, "gcs": {"consistency": "md5"}}
-"""Options of fsspec's file systems: GCS compares the checksum of what it received."""
+"""Options with which fsspec's file systems read: GCS's compares what it received with the checksum that GCS states."""
 
 
 class Store(ABC):
@@ -32,8 +35,8 @@ class Store(ABC):
         """Add an object unless there is one; return the digest of what is there then."""
 
     @abstractmethod
-    def fetch(self, address: str, file: Path) -> None:
-        """Copy an object into a local file."""
+    def fetch(self, address: str, file: Path) -> Path:
+        """Return an object as a local file: itself where it is one, else copied into `file`."""
 
     @abstractmethod
     def upath(self, address: str) -> "UPath":
@@ -53,24 +56,19 @@ class Store(ABC):
         except Exception as error:
             raise self.failure(error, what) from error
 
-    def local(self, address: str) -> Path | None:
-        """Return the object as a local file, where it is one already."""
-        del address
-        return None
-
 
 class LocalStore(Store):
-    """Objects in a folder."""
+    """Objects in a folder, by a path or a `file://` URL."""
 
     def find(self, address: str) -> Digest | None:
         """See `Store.find`."""
-        file = Path(address)
+        file = _path(address)
         return digest_of(file) if file.is_file() else None
 
     def add(self, address: str, file: Path, digest: Digest, content_type: str) -> Digest:
         """Copy into a file beside the target, then give it its name, which fails where the name is taken."""
         del content_type
-        target = Path(address)
+        target = _path(address)
         target.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(target.parent)
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".partial-{os.getpid()}-")
@@ -89,24 +87,22 @@ class LocalStore(Store):
             Path(name).unlink(missing_ok=True)
         return digest
 
-    def fetch(self, address: str, file: Path) -> None:
-        """See `Store.fetch`."""
-        with Path(address).open("rb") as reader, file.open("wb") as writer:
-            Digest.of(copied(reader, writer))
+    def fetch(self, address: str, file: Path) -> Path:
+        """Return the object itself, which must not be changed."""
+        del file
+        if not _path(address).is_file():
+            raise FileNotFoundError(address)
+        return _path(address)
 
     def upath(self, address: str) -> "UPath":
         """See `Store.upath`."""
         from upath import UPath
 
-        return UPath(address)
+        return UPath(_path(address))
 
     def failure(self, error: Exception, what: str) -> OlError:
         """See `Store.failure`."""
         return _os_failure(error, what)
-
-    def local(self, address: str) -> Path | None:
-        """See `Store.local`."""
-        return Path(address)
 
 
 class FsspecStore(Store):
@@ -124,22 +120,27 @@ class FsspecStore(Store):
             return Digest.of(chunks_of(reader))
 
     def add(self, address: str, file: Path, digest: Digest, content_type: str) -> Digest:
-        """See `Store.add`."""
+        """See `Store.add`; what is there is compared by the MD5 that the server states, or else read back."""
+        from upath import UPath
+
         del content_type
-        path = self.upath(address)
+        path = UPath(address)  # without options: gcsfs would leave behind what it finds to be wrong
         try:
             path.fs.put_file(str(file), path.path, mode="create")
         except FileExistsError:  # another process was first: the version is the same
             return self.find(address) or digest
-        size_bytes = path.fs.info(path.path)["size"]
-        if size_bytes != digest.size_bytes:
-            raise TransientFailure(f"{address} has {size_bytes} bytes, not the {digest.size_bytes} that were sent")
+        stated = path.fs.info(path.path).get("md5Hash")
+        intact = stated == _md5(file) if stated else self.find(address) == digest
+        if not intact:
+            path.fs.rm_file(path.path)
+            raise TransientFailure(f"{address} was not the {digest} that were sent; the object was removed")
         return digest
 
-    def fetch(self, address: str, file: Path) -> None:
+    def fetch(self, address: str, file: Path) -> Path:
         """See `Store.fetch`."""
         path = self.upath(address)
         path.fs.get_file(path.path, str(file))
+        return file
 
     def upath(self, address: str) -> "UPath":
         """See `Store.upath`."""
@@ -150,6 +151,16 @@ class FsspecStore(Store):
     def failure(self, error: Exception, what: str) -> OlError:
         """See `Store.failure`."""
         return _os_failure(error, what)
+
+
+def _path(address: str) -> Path:
+    return Path(address.removeprefix("file://").removeprefix("local://"))
+
+
+def _md5(file: Path) -> str:
+    """Return the MD5 of a file in base64, as GCS states it."""
+    with file.open("rb") as reader:
+        return b64encode(hashlib.file_digest(reader, partial(hashlib.md5, usedforsecurity=False)).digest()).decode()
 
 
 def _os_failure(error: Exception, what: str) -> OlError:
