@@ -3,9 +3,9 @@ import io
 import os
 import tempfile
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Optional
 
 import dagster as dg
 import fsspec
@@ -77,7 +77,9 @@ def test_an_equal_version_of_other_bytes_is_the_object_that_was_there(
 def test_a_store_that_is_not_declared_writable_refuses(tmp_path: Path, archive: Path) -> None:
     store = FileObjectIOManager(url=str(tmp_path / "objects"), writable=False)
 
-    with pytest.raises(PermanentFailure, match=r"does not declare .* writable"):
+    with pytest.raises(
+        PermanentFailure, match=r"does not declare .* writable; .* set writable = true under \[objects\]"
+    ):
         store.put(archive, key="a/v", version="v")
 
     assert not (tmp_path / "objects").exists()
@@ -115,14 +117,26 @@ def test_a_file_in_quarantine_is_kept_and_named(store: FileObjectIOManager, arch
     assert "it is not an archive" in str(failure)
 
 
-def test_paths_are_those_of_the_newest_objects(
-    store: FileObjectIOManager, instance: dg.DagsterInstance, archive: Path
-) -> None:
-    for version in ("1", "2"):
-        stored = store.put(archive, key=f"c/{version}", version=version)
-        instance.report_runless_asset_event(materialization(KEY, "c", stored, tags={}))
+def test_no_metadata_replaces_what_says_where_an_object_is(store: FileObjectIOManager, archive: Path) -> None:
+    @dg.asset
+    def named() -> dg.MaterializeResult[ObjectFile]:
+        file = ObjectFile(archive, metadata={"path": "mine", "pages": 2})
+        return dg.MaterializeResult(value=file, metadata={"sha256": "mine"})
 
-    assert Path(store.paths(instance, KEY)["c"]).name == "2"
+    result = dg.materialize([named], resources={"io_manager": store})
+    (event,) = result.asset_materializations_for_node("named")
+    stored = store.put(archive, key="a/v", version="v")
+
+    assert Path(str(event.metadata["path"].value)).read_bytes() == b"archive"
+    assert (event.metadata["sha256"].value, event.metadata["pages"].value) == (stored.sha256, 2)
+    assert materialization(KEY, "c", stored, tags={}, path="mine").metadata["path"].value == stored.path
+
+
+def test_a_context_made_by_hand_is_enough(store: FileObjectIOManager, archive: Path) -> None:
+    context = dg.build_output_context(asset_key=KEY)
+    store.handle_output(context, archive)
+
+    assert Path(str(context.consume_logged_metadata()["path"].value)).read_bytes() == b"archive"
 
 
 @pytest.mark.parametrize("key", ["../outside/v", "/etc/v", "a//v", "a/../../v", "a/./v"])
@@ -231,6 +245,39 @@ def some_of_them(context: dg.AssetExecutionContext, made: dict[str, Path]) -> No
     assert {partition: file.read_text() for partition, file in made.items()} == {"b": "b", "c": "c"}
 
 
+@pytest.mark.parametrize(
+    ("annotation", "given"),
+    [
+        (Path | None, Path),
+        (Optional[bytes], bytes),  # noqa: UP045 - what it is about
+        (dict, {"a": UPath}),
+        (Mapping, {"a": UPath}),
+        (dict[str, bytes] | None, {"a": bytes}),
+    ],
+    ids=str,
+)
+def test_an_input_may_be_optional_or_a_bare_dictionary(
+    store: FileObjectIOManager, instance: dg.DagsterInstance, annotation: object, given: Any
+) -> None:
+    seen: list[Any] = []
+
+    def reader(made: Any) -> None:
+        seen.append(made)
+
+    reader.__annotations__["made"] = annotation
+    build(store, instance, "a")
+    asset = dg.asset(partitions_def=PARTITIONS)(reader)
+    resources = {"io_manager": store}
+    dg.materialize([asset, made], selection=[asset], instance=instance, resources=resources, partition_key="a")
+
+    (value,) = seen
+    if isinstance(given, dict):
+        assert value.keys() == given.keys()
+        value, given = value["a"], given["a"]
+    assert isinstance(value, given)
+    assert isinstance(value, UPath) == (given is UPath)
+
+
 def test_an_input_of_many_partitions_is_a_dictionary(store: FileObjectIOManager, instance: dg.DagsterInstance) -> None:
     build(store, instance, "a", "b", "c")
     resources = {"io_manager": store}
@@ -252,6 +299,11 @@ def test_what_was_never_made_and_what_is_gone_are_named(
     build(store, instance, "a", "c")
     with pytest.raises(UpstreamMissing, match=r"made has no object for b \(1 missing\); materialize it first"):
         dg.materialize([all_of_them, made], selection=[all_of_them], instance=instance, resources=resources)
+    instance.report_runless_asset_event(dg.AssetMaterialization(made.key, partition="b"))  # by hand: of no object
+    with pytest.raises(UpstreamMissing, match=r"made has no object for b \(1 missing\); materialize it first"):
+        dg.materialize(
+            [as_bytes, made], selection=[as_bytes], instance=instance, resources=resources, partition_key="b"
+        )
     build(store, instance, "b")
     (gone,) = Path(store.url).rglob("made/b/*.txt")
     gone.unlink()
@@ -268,7 +320,7 @@ def test_what_was_changed_is_not_given_out(store: FileObjectIOManager, instance:
     (changed,) = Path(store.url).rglob("made/a/*.txt")
     changed.write_text("x")
 
-    with pytest.raises(PermanentFailure, match="it was changed"):
+    with pytest.raises(PermanentFailure, match="it was changed after it was stored; restore it, or remove it and"):
         dg.materialize(
             [as_bytes, made],
             selection=[as_bytes],
@@ -311,7 +363,7 @@ def test_a_bad_partition_never_costs_the_others_theirs(
 
     assert not result.success
     assert "1 of 3 partitions failed" in str(failure.step_failure_data.user_failure_data)
-    assert store.paths(instance, dg.AssetKey("many")).keys() == {"a", "c"}
+    assert instance.get_materialized_partitions(dg.AssetKey("many")) == {"a", "c"}
     assert "- b: PermanentFailure: no such course" in str(failure.step_failure_data.user_failure_data)
 
 
@@ -319,7 +371,7 @@ def test_what_is_not_what_its_checksum_says_is_refused(store: FileObjectIOManage
     stored = store.put_by_checksum(archive, asset_key=KEY, partition="c")
     Path(stored.path).write_bytes(b"changed")
 
-    with pytest.raises(PermanentFailure, match=f"{stored.path} is .* it was changed after it was stored: remove it"):
+    with pytest.raises(PermanentFailure, match=f"{stored.path} is .* it was changed after it was stored; restore it"):
         store.put_by_checksum(archive, asset_key=KEY, partition="c")
 
 

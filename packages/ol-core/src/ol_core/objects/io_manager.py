@@ -4,7 +4,8 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, get_args, get_origin
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, BinaryIO, Union, get_args, get_origin
 
 import dagster as dg
 from pydantic import Field, PrivateAttr
@@ -34,6 +35,8 @@ from ol_core.orchestration.desired_state import (
 
 if TYPE_CHECKING:
     from upath import UPath
+
+_CHANGED = "it was changed after it was stored; restore it, or remove it and materialize the asset again"
 
 
 class _FileObjects(dg.ConfigurableIOManager):
@@ -117,10 +120,7 @@ class _FileObjects(dg.ConfigurableIOManager):
             key = object_key(asset_key, partition, version, name)
             stored = self._put(nullcontext((file, digest)), key=key, version=version, content_type=content_type)
         if stored.digest != digest:
-            raise PermanentFailure(
-                f"{stored.path} is {stored.digest}, not the {digest} of its name; it was changed after it was "
-                "stored: remove it, and materialize the asset again"
-            )
+            raise PermanentFailure(f"{stored.path} is {stored.digest}, not the {digest} of its name; {_CHANGED}")
         return stored
 
     def put_file(self, file: ObjectFile, *, asset_key: dg.AssetKey, partition: str | None) -> FileObject:
@@ -207,13 +207,8 @@ class _FileObjects(dg.ConfigurableIOManager):
         with store.translated(f"cannot read {path}"):
             file = store.fetch(path, destination)
             if sha256 is not None and (found := digest_of(file).sha256) != sha256:
-                raise PermanentFailure(f"{path} has the checksum {found}, not {sha256} as recorded; it was changed")
+                raise PermanentFailure(f"{path} has the checksum {found}, not {sha256} as recorded; {_CHANGED}")
         return file
-
-    def paths(self, instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> Mapping[str, str]:
-        """Return the path of the newest object of each partition of an asset, as Dagster recorded it."""
-        latest = latest_by_partition(instance, asset_key)
-        return {partition: str(event.metadata["path"].value) for partition, event in latest.items()}
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:  # noqa: ANN401 - it is looked at
         """Store what an asset returned: a local file, a stream, or an `ObjectFile` that says more of it.
@@ -233,30 +228,33 @@ class _FileObjects(dg.ConfigurableIOManager):
                 "`yield from io_manager.put_each(...)` from a multi_asset"
             )
         stored = self.put_file(file, asset_key=context.asset_key, partition=partitions[0])
-        context.add_output_metadata({**stored.metadata, **file.metadata})
-        asset = dg.AssetExecutionContext.get()
+        context.add_output_metadata({**file.metadata, **stored.metadata})
+        try:
+            asset = dg.AssetExecutionContext.get()
+        except dg.DagsterInvariantViolationError:  # the context was built by hand: nothing is materialized
+            return
         asset.set_data_version(context.asset_key, dg.DataVersion(stored.version))
 
     def load_input(self, context: dg.InputContext) -> Any:  # noqa: ANN401 - what the annotation says
         """Give objects as the input's annotation says: `UPath`, `Path` (a local file) or `bytes`.
 
-        An input of many partitions is a dictionary from partition to one of them. Files and bytes are checked against
-        the recorded checksum; files are gone, or must be left as they are, when the run ends.
+        An input of many partitions, or annotated as one, is a dictionary from partition to one of them. Files and bytes
+        are checked against the recorded checksum; files are gone, or must be left as they are, when the run ends.
 
         Raises:
-            UpstreamMissing: a partition was never materialized, or its object is gone.
+            UpstreamMissing: a partition was never materialized, or reported without an object, or its object is gone.
             OlError: as `open`.
         """
         latest = latest_by_partition(context.instance, context.asset_key)
         name = context.asset_key.to_user_string()
         wanted = list(context.asset_partition_keys) if context.has_asset_partitions else [""]
-        missing = [partition for partition in wanted if partition not in latest]
+        missing = [one for one in wanted if one not in latest or not latest[one].metadata.keys() >= {"path", "sha256"}]
         if missing:
             of = f" for {', '.join(missing[:5])}" if missing != [""] else ""
             raise UpstreamMissing(f"{name} has no object{of} ({len(missing)} missing); materialize it first")
-        annotation = context.dagster_type.typing_type
-        many = get_origin(annotation) in (dict, Mapping)
-        kind = get_args(annotation)[1] if many else annotation
+        annotation = _required(context.dagster_type.typing_type)
+        many = (get_origin(annotation) or annotation) in (dict, Mapping)
+        kind = (get_args(annotation) or (None, None))[1] if many else annotation
         loaded = {partition: self._loaded(name, latest[partition], kind) for partition in wanted}
         return loaded if many or len(wanted) > 1 else loaded[wanted[0]]
 
@@ -293,7 +291,10 @@ class _FileObjects(dg.ConfigurableIOManager):
 
     def _writable_address(self, key: str) -> str:
         if not self.writable:
-            raise PermanentFailure(f"the environment does not declare {self.root} writable; refused to write {key}")
+            raise PermanentFailure(
+                f"the environment does not declare {self.root} writable; refused to write {key}; where it may be "
+                "written, set writable = true under [objects] in environment.toml"
+            )
         if key.startswith("/") or {"", ".", ".."} & set(key.split("/")):
             raise PermanentFailure(f"{key!r} is not a key below {self.root}: it has an empty part, `.` or `..`")
         return f"{self.root.rstrip('/')}/{key}"
@@ -326,6 +327,13 @@ class S3FileObjectIOManager(_FileObjects):
         return self.s3
 
 
+def _required(annotation: object) -> object:
+    """Return an annotation without `| None`."""
+    if get_origin(annotation) not in (Union, UnionType):
+        return annotation
+    return next(one for one in get_args(annotation) if one is not NoneType)
+
+
 def object_store(environment: Environment) -> FileObjectIOManager | S3FileObjectIOManager:
     """Build the IO manager of an environment's object store."""
     store = environment.objects
@@ -344,10 +352,10 @@ def materialization(
     tags: Mapping[str, str],
     **metadata: str | float | None,
 ) -> dg.AssetMaterialization:
-    """Return the event that records an object for one partition."""
+    """Return the event that records an object for one partition; other metadata never replaces what says where."""
     return dg.AssetMaterialization(
         asset_key=asset_key,
         partition=partition,
-        metadata={**stored.metadata, **metadata},
+        metadata={**metadata, **stored.metadata},
         tags={DATA_VERSION_TAG: stored.version, **tags},
     )
