@@ -203,6 +203,14 @@ def test_a_bucket_that_is_not_there_is_permanent(broken: S3FileObjectIOManager, 
         broken.put(large, key="a/v", version="v")
 
 
+def test_a_bucket_that_is_not_there_is_told_apart_from_an_object(store: S3FileObjectIOManager, tmp_path: Path) -> None:
+    with pytest.raises(
+        PermanentFailure, match=r"cannot read s3://nowhere/a: S3 answers NoSuchBucket \(404\)"
+    ) as failure:
+        store.fetch("s3://nowhere/a", tmp_path / "a")
+    assert not isinstance(failure.value, UpstreamMissing)
+
+
 def test_credentials_that_are_refused_are_permanent_and_not_told(seaweedfs_server: SeaweedFS, tmp_path: Path) -> None:
     code = f"""
         from pathlib import Path

@@ -45,10 +45,34 @@ def archive(tmp_path: Path) -> Path:
         ("MITx/6.00/2026", "MITx%2F6.00%2F2026"),
         ("a%2Fb", "a%252Fb"),
         ("../etc", "..%2Fetc"),
+        (".", "%2E"),
+        ("..", "%2E%2E"),
+        ("...", "..."),
     ],
 )
 def test_a_partition_is_one_folder_whatever_its_name(course: str, folder: str) -> None:
     assert object_key(KEY, course, "v", ".xml.tar.gz") == f"mitx/openedx/raw_data/course_xml/{folder}/v.xml.tar.gz"
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix"),
+    [
+        ("course.xml.tar.gz", ".xml.tar.gz"),
+        ("report.2024.final.version.tar.gz", ".version.tar.gz"),
+        ("a.of-more-than-twenty-letters", ""),
+        ("none", ""),
+    ],
+)
+def test_a_suffix_is_whole(store: FileObjectIOManager, tmp_path: Path, name: str, suffix: str) -> None:
+    (tmp_path / name).touch()
+    stored = store.put_by_checksum(tmp_path / name, asset_key=KEY, partition="c")
+
+    assert Path(stored.key).name == stored.version + suffix
+
+
+def test_a_name_that_is_too_long_for_the_disk_is_not_tried_again(store: FileObjectIOManager, archive: Path) -> None:
+    with pytest.raises(PermanentFailure, match="too long for this file system; shorten the partition's name"):
+        store.put_by_checksum(archive, asset_key=KEY, partition="課" * 100)
 
 
 def test_an_object_is_written_once(store: FileObjectIOManager, archive: Path) -> None:

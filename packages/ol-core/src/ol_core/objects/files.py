@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 from urllib.parse import quote
@@ -117,7 +118,7 @@ class FileObject:
 
 
 def object_key(asset_key: dg.AssetKey, partition: str | None, version: str, suffix: str) -> str:
-    """Return `{asset key}/{partition}/{version}{suffix}`; what would be a separator is percent-encoded.
+    """Return `{asset key}/{partition}/{version}{suffix}`; what would be a separator, `.` or `..` is percent-encoded.
 
     Args:
         asset_key: The asset.
@@ -126,7 +127,8 @@ def object_key(asset_key: dg.AssetKey, partition: str | None, version: str, suff
         suffix: How the name ends.
     """
     parts = [*asset_key.path, *([partition] if partition else [])]
-    folder = "/".join(quote(part, safe=_KEPT_IN_KEYS) for part in parts)
+    quoted = [quote(part, safe=_KEPT_IN_KEYS) for part in parts]
+    folder = "/".join(part.replace(".", "%2E") if part in {".", ".."} else part for part in quoted)
     return f"{folder}/{version}{suffix}"
 
 
@@ -137,10 +139,13 @@ def content_type_of(name: str) -> str:
 
 
 def suffix_of(file: ObjectFile) -> str:
-    """Return how the object's name ends: as stated, or all that follows the first dot of the local file's name."""
+    """Return how the object's name ends: as stated, or as the local file's, as far as its suffixes are short."""
     if file.suffix is not None:
         return file.suffix
-    return "".join(file.source.suffixes)[-_LONGEST_SUFFIX:] if isinstance(file.source, Path) else ""
+    suffixes = file.source.suffixes if isinstance(file.source, Path) else []
+    lengths = accumulate(len(suffix) for suffix in reversed(suffixes))
+    kept = sum(length <= _LONGEST_SUFFIX for length in lengths)
+    return "".join(suffixes[len(suffixes) - kept :])
 
 
 @contextmanager

@@ -111,8 +111,18 @@ class S3Store(Store):
 
     def fetch(self, address: str, file: Path) -> Path:
         """See `Store.fetch`."""
+        import botocore.exceptions
+
+        client = self._s3.client()
         bucket, key = _place(address)
-        self._s3.client().download_file(bucket, key, str(file), Config=_transfer())
+        try:
+            client.download_file(bucket, key, str(file), Config=_transfer())
+        except botocore.exceptions.ClientError as error:
+            if _code(error) in _MISSING:
+                client.get_object(
+                    Bucket=bucket, Key=key
+                )  # says whether it is the bucket: a download asks by HEAD first
+            raise
         return file
 
     def upath(self, address: str) -> "UPath":

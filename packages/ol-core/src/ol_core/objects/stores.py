@@ -1,5 +1,6 @@
 """Where objects are kept. Each store adds a whole object or nothing, and never replaces one."""
 
+import errno
 import hashlib
 import os
 import re
@@ -169,6 +170,10 @@ def _os_failure(error: Exception, what: str) -> OlError:
             return UpstreamMissing(f"{what}: it does not exist; materialize the asset that makes it again")
         case PermissionError() | IsADirectoryError() | NotADirectoryError():
             return PermanentFailure(f"{what}: {error}; check the permissions of this process")
+        case OSError(errno=errno.ENAMETOOLONG):
+            return PermanentFailure(
+                f"{what}: a part of it is too long for this file system; shorten the partition's name"
+            )
         case _:
             return TransientFailure(f"{what}: {str(error) or type(error).__name__}; nothing of it is visible")
 
