@@ -118,10 +118,8 @@ class S3Store(Store):
         try:
             client.download_file(bucket, key, str(file), Config=_transfer())
         except botocore.exceptions.ClientError as error:
-            if _code(error) in _MISSING:
-                client.get_object(
-                    Bucket=bucket, Key=key
-                )  # says whether it is the bucket: a download asks by HEAD first
+            if _code(error) in _MISSING:  # to a HEAD, by which a download begins: only a GET's answer names a bucket
+                client.get_object(Bucket=bucket, Key=key)
             raise
         return file
 

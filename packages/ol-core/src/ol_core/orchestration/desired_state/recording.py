@@ -65,9 +65,9 @@ def recorded(
                 break
     except Exception as error:
         raise _failure(failures, untold, len(wanted), f"{type(error).__name__}: {error}\n") from error
-    if outage or (failures and not untold):
-        yield dg.AssetObservation(asset_key, tags={ENDED_TAG: "outage" if outage and untold else "told"})
     if failures or untold:
+        if outage or not untold:
+            yield dg.AssetObservation(asset_key, tags={ENDED_TAG: "outage" if untold else "told"})
         raise _failure(failures, untold, len(wanted))
 
 
