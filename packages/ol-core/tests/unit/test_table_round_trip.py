@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ol_core.tables import RawTableIOManager, reading
 
-POINT = pa.struct([("x", pa.int64()), ("label", pa.string())])
+POINT = pa.struct([("x", pa.int64()), ("y", pa.float64()), ("label", pa.string())])
 SCHEMA = pa.schema(
     [
         pa.field("course_id", pa.string(), nullable=False),
@@ -31,6 +31,7 @@ SCHEMA = pa.schema(
         ("aware", pa.timestamp("us", tz="UTC")),
         ("points", pa.list_(POINT)),
         ("tags", pa.map_(pa.string(), pa.int64())),
+        ("weights", pa.map_(pa.string(), pa.list_(pa.float32()))),
     ]
 )
 COURSES = ["a", "course-v1:Ü+x/y z", ""]
@@ -52,7 +53,11 @@ values: dict[str, st.SearchStrategy[Any]] = {
     "naive": naive,
     "aware": naive.map(lambda moment: moment.replace(tzinfo=UTC)),
     "points": st.lists(
-        st.none() | st.fixed_dictionaries({"x": st.none() | long, "label": st.none() | text}), max_size=3
+        st.none() | st.fixed_dictionaries({"x": st.none() | long, "y": st.floats(), "label": st.none() | text}),
+        max_size=3,
+    ),
+    "weights": st.dictionaries(text, st.lists(st.floats(width=32), max_size=2), max_size=2).map(
+        lambda weights: list(weights.items())
     ),
     "tags": st.dictionaries(text, st.none() | long, max_size=3).map(lambda tags: list(tags.items())),
 }

@@ -1,5 +1,6 @@
 """What may change in the declaration of a table, and what is refused."""
 
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,36 @@ def test_types_widen_and_a_narrower_declaration_is_written_as_the_wider(
     assert not write(tables, "a", {"n": old}, n=small)
     assert write(tables, "c", {"n": old}, n=small)
     assert [row["n"] for row in read(tables)] == [small, large, small]
+
+
+@pytest.mark.parametrize(
+    ("held", "declared", "large", "small"),
+    [
+        (pa.int64(), pa.int32(), 2**40, 1),
+        (pa.int64(), pa.field("n", pa.int64(), nullable=False), None, 1),
+        (pa.float64(), pa.float32(), 0.1, 0.5),
+        (pa.list_(pa.int64()), pa.list_(pa.int32()), [2**40], [1]),
+        (pa.decimal128(38, 2), pa.decimal128(5, 2), Decimal("1234567.25"), Decimal("1.25")),
+        (pa.timestamp("us"), pa.timestamp("s"), datetime(2026, 1, 1, microsecond=5), datetime(2026, 1, 1)),  # noqa: DTZ001
+    ],
+    ids=str,
+)
+def test_rows_of_a_narrower_declaration_replace_what_it_could_not_hold(
+    tables: RawTableIOManager, held: pa.DataType, declared: pa.DataType | pa.Field, *, large: Any, small: Any
+) -> None:
+    write(tables, "a", {"n": held}, n=large)
+
+    assert write(tables, "a", {"n": declared}, n=small)
+    assert not write(tables, "a", {"n": declared}, n=small)
+    assert read(tables) == [{"course_id": "a", "n": small}]
+
+
+def test_an_added_column_may_be_required_where_it_was_missing(tables: RawTableIOManager) -> None:
+    write(tables, "a", {"n": pa.int64()}, n=1)
+    wider = {"n": pa.int64(), "title": pa.field("title", pa.string(), nullable=False)}
+
+    assert write(tables, "a", wider, n=1, title="A")
+    assert not write(tables, "a", wider, n=1, title="A")
 
 
 @pytest.mark.parametrize(

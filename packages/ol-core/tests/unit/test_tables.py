@@ -147,6 +147,27 @@ def test_large_content_is_compared_stream_by_stream(
     assert [n for _, n in held(tables)] == numbers
 
 
+@pytest.mark.parametrize("sorted_up_to", [-1, 16 << 20], ids=["streamed", "sorted"])
+def test_no_number_is_the_same_no_number_wherever_it_stands(
+    tables: RawTableIOManager, monkeypatch: pytest.MonkeyPatch, sorted_up_to: int
+) -> None:
+    monkeypatch.setattr(reading, "ARROW_BYTES_SORTED", sorted_up_to)
+    nan = float("nan")
+    ids = pa.ExtensionArray.from_storage(pa.uuid(), pa.array([b"0" * 16, None], pa.binary(16)))
+    points = pa.StructArray.from_arrays([pa.array([nan, 1.0], pa.float32()), ids], names=["x", "id"])
+    content = pa.table(
+        {
+            "point": points,
+            "points": pa.ListArray.from_arrays([0, 2, 2], points),
+            "by_name": pa.array([[("a", [nan, 1.0])], None], pa.map_(pa.string(), pa.list_(pa.float64()))),
+        }
+    )
+    tables.replace("t", content)
+
+    assert tables.replace("t", content).unchanged
+    assert not tables.replace("t", content.slice(1)).unchanged
+
+
 def test_a_table_may_exist_before_its_first_row(tables: RawTableIOManager) -> None:
     tables.ensure("t", SCHEMA)
 

@@ -85,8 +85,8 @@ def write_files(stored: "Table", partition: str, batches: Iterable["pa.RecordBat
     key = _partition_key(stored, partition)
     prefix = f"{version}-{uuid.uuid4().hex[:8]}"
     written = []
-    projected = (_projected(batch, names, target) for batch in batches)
-    for number, groups in enumerate(_by_file(_row_groups(projected))):
+    rows_now = (projected(batch, names, target) for batch in batches)
+    for number, groups in enumerate(_by_file(_row_groups(rows_now))):
         # Without a folder for each partition: their names may be longer than a file system takes.
         path = stored.location_provider().new_data_location(f"{prefix}-{number:05}.parquet")
         output = stored.io.new_output(path)
@@ -120,7 +120,7 @@ def _partition_key(stored: "Table", partition: str) -> "PartitionKey | None":
     return PartitionKey([PartitionFieldValue(spec.fields[0], partition)], spec, stored.schema())
 
 
-def _projected(batch: "pa.RecordBatch", names: Sequence[str], target: "pa.Schema") -> "pa.RecordBatch":
+def projected(batch: "pa.RecordBatch", names: Sequence[str], target: "pa.Schema") -> "pa.RecordBatch":
     """Give rows the columns of the table: those that they lack hold null."""
     import pyarrow as pa
 

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from ol_core.failures import PermanentFailure
-from ol_core.tables.files import held_files
+from ol_core.tables.files import held_files, projected
 from ol_core.tables.staging import Stage
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def stored_batches(stored: "Table", tasks: "Iterable[FileScanTask]") -> Iterator
             )
         else:
             for batch in scan.to_record_batches([task]):
-                yield _cast(batch, target)
+                yield projected(batch, target.names, target)
 
 
 def _is_plain(stored: "Table", task: "FileScanTask") -> bool:
@@ -84,17 +84,7 @@ def _plain(stored: "Table", task: "FileScanTask", target: "pa.Schema") -> Iterat
         size = sum(file.metadata.row_group(number).total_byte_size for number in range(file.metadata.num_row_groups))
         rows = max(1, _STREAMED_BYTES * file.metadata.num_rows // max(1, size))
         for batch in file.iter_batches(batch_size=min(rows, _STREAMED_ROWS)):
-            yield _cast(batch, target)
-
-
-def _cast(batch: "pa.RecordBatch", target: "pa.Schema") -> "pa.RecordBatch":
-    import pyarrow as pa
-
-    columns = [
-        batch[field.name].cast(field.type) if field.name in batch.schema.names else pa.nulls(len(batch), field.type)
-        for field in target
-    ]
-    return pa.RecordBatch.from_arrays(columns, schema=target)
+            yield projected(batch, target.names, target)
 
 
 def _has_structs_inside(schema: "pa.Schema") -> bool:
@@ -104,32 +94,24 @@ def _has_structs_inside(schema: "pa.Schema") -> bool:
 def holds(stored: "Table", tasks: "Sequence[FileScanTask]", stage: Stage, partition: str) -> bool:
     """Tell whether files hold the rows of a stage's partition.
 
-    Memory is bounded: what is small is sorted and compared, what is large is compared batch by batch.
+    They are compared as they would be stored, so that a narrower declaration compares as what it is written as. Memory
+    is bounded: what is small is sorted and compared, what is large is compared batch by batch.
     """
     import pyarrow as pa
+    from pyiceberg.io.pyarrow import schema_to_pyarrow
 
     exact = not any(task.delete_files for task in tasks)
     if exact and sum(task.file.record_count for task in tasks) != stage.rows[partition]:
         return False
+    target = schema_to_pyarrow(stored.schema(), include_field_ids=False)
+    held = stored_batches(stored, tasks)
+    new = (projected(batch, target.names, target) for batch in stage.batches(partition))
     if stage.bytes[partition] <= ARROW_BYTES_SORTED:
-        parts = [_as_declared(batch, stage.schema) for batch in stored_batches(stored, tasks)]
-        held = [part for part in parts if part is not None]
-        return len(held) == len(parts) and _sorted(pa.concat_tables(held)).equals(_sorted(stage.table(partition)))
-    held_rows = (_as_declared(batch, stage.schema) for batch in stored_batches(stored, tasks))
-    return _same_stream(held_rows, stage.batches(partition))
+        return _sorted(pa.Table.from_batches(held)) == _sorted(pa.Table.from_batches(new))
+    return _same_stream(held, new)
 
 
-def _as_declared(batch: "pa.RecordBatch", schema: "pa.Schema") -> "pa.Table | None":
-    """Give stored rows the declared columns; None where others hold values, which new rows would not."""
-    import pyarrow as pa
-
-    others = set(batch.schema.names) - set(schema.names)
-    if not set(schema.names) <= set(batch.schema.names) or any(batch[one].null_count < len(batch) for one in others):
-        return None
-    return pa.Table.from_batches([batch]).select(schema.names).cast(schema)
-
-
-def _sorted(table: "pa.Table") -> "pa.Table":
+def _sorted(table: "pa.Table") -> "list[pa.RecordBatch]":
     import pyarrow as pa
 
     flat = [
@@ -139,28 +121,38 @@ def _sorted(table: "pa.Table") -> "pa.Table":
     ]
     if flat:
         table = table.sort_by([(name, "ascending") for name in flat])
-    return _by_bits(table.combine_chunks())
+    return [_by_bits(batch) for batch in table.combine_chunks().to_batches()]
 
 
-def _by_bits(table: "pa.Table") -> "pa.Table":
+def _by_bits(rows: "pa.RecordBatch") -> "pa.RecordBatch":
     """Give floats as integers of the same bits: a float that is not a number equals nothing, not even itself."""
     import pyarrow as pa
 
-    for position, field in enumerate(table.schema):
-        if pa.types.is_floating(field.type):
-            bits = {16: pa.int16(), 32: pa.int32(), 64: pa.int64()}[field.type.bit_width]
-            chunks = [chunk.view(bits) for chunk in table.column(position).chunks]
-            table = table.set_column(position, field.name, pa.chunked_array(chunks, bits))
-    return table
+    kinds = [_bits(field.type) for field in rows.schema]
+    columns = [one if one.type == kind else one.view(kind) for one, kind in zip(rows.columns, kinds, strict=True)]
+    return pa.RecordBatch.from_arrays(columns, names=rows.schema.names)
 
 
-def _same_stream(held: Iterator["pa.Table | None"], new: Iterator["pa.RecordBatch"]) -> bool:
-    """Compare two streams of equally many rows."""
+def _bits(kind: "pa.DataType") -> "pa.DataType":
     import pyarrow as pa
 
+    def inside(field: "pa.Field") -> "pa.Field":
+        return field.with_type(_bits(field.type))
+
+    if pa.types.is_floating(kind):
+        return {32: pa.int32(), 64: pa.int64()}[kind.bit_width]
+    if pa.types.is_struct(kind):
+        return pa.struct([inside(field) for field in kind])
+    if pa.types.is_large_list(kind):
+        return pa.large_list(inside(kind.value_field))
+    return pa.map_(inside(kind.key_field), inside(kind.item_field)) if pa.types.is_map(kind) else kind
+
+
+def _same_stream(held: Iterator["pa.RecordBatch"], new: Iterator["pa.RecordBatch"]) -> bool:
+    """Compare two streams of equally many rows."""
     one = next(held, None)
     for batch in new:
-        other = pa.Table.from_batches([batch])
+        other = batch
         while len(other):
             if one is None:
                 return False
