@@ -174,6 +174,16 @@ def test_nested_fields_are_added_widened_and_kept(tables: RawTableIOManager) -> 
     assert not write(tables, "b", {"n": new, "m": pa.map_(pa.string(), new)}, n=value, m=[("k", value)])
 
 
+def test_fields_of_any_name_are_kept(tables: RawTableIOManager) -> None:
+    point = pa.struct([("a b", pa.int64()), ("é", pa.string()), ("1-x", pa.float64())])
+    value = {"a b": 1, "é": "x", "1-x": float("inf")}
+    kinds = {"a b": point, "all": pa.list_(point), "by name": pa.map_(pa.string(), point)}
+
+    assert write(tables, "a", kinds, **{"a b": value, "all": [value, None], "by name": [("k", value)]})
+    assert not write(tables, "a", kinds, **{"a b": value, "all": [value, None], "by name": [("k", value)]})
+    assert read(tables) == [{"course_id": "a", "a b": value, "all": [value, None], "by name": [("k", value)]}]
+
+
 def test_names_that_sql_cannot_tell_apart_are_refused(tables: RawTableIOManager) -> None:
     write(tables, "a", {"title": pa.string()})
 

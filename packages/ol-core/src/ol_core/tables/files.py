@@ -80,12 +80,11 @@ def write_files(stored: "Table", partition: str, batches: Iterable["pa.RecordBat
     from pyiceberg.typedef import Record
 
     schema = sanitize_column_names(stored.schema())
-    target = schema_to_pyarrow(schema, include_field_ids=True)
-    names = [field.name for field in stored.schema().fields]
+    columns, target = schema_to_pyarrow(stored.schema()), schema_to_pyarrow(schema)
     key = _partition_key(stored, partition)
     prefix = f"{version}-{uuid.uuid4().hex[:8]}"
     written = []
-    rows_now = (projected(batch, names, target) for batch in batches)
+    rows_now = (projected(batch, columns, target) for batch in batches)
     for number, groups in enumerate(_by_file(_row_groups(rows_now))):
         # Without a folder for each partition: their names may be longer than a file system takes.
         path = stored.location_provider().new_data_location(f"{prefix}-{number:05}.parquet")
@@ -120,15 +119,21 @@ def _partition_key(stored: "Table", partition: str) -> "PartitionKey | None":
     return PartitionKey([PartitionFieldValue(spec.fields[0], partition)], spec, stored.schema())
 
 
-def projected(batch: "pa.RecordBatch", names: Sequence[str], target: "pa.Schema") -> "pa.RecordBatch":
-    """Give rows the columns of the table: those that they lack hold null."""
+def projected(batch: "pa.RecordBatch", columns: "pa.Schema", target: "pa.Schema") -> "pa.RecordBatch":
+    """Give rows some columns, null where they lack them, by the names of `target`, which is the same but for names.
+
+    Parquet files spell names without blanks and signs, which a cast would take for those of other fields.
+    """
     import pyarrow as pa
 
-    columns = [
-        batch[name].cast(field.type) if name in batch.schema.names else pa.nulls(len(batch), field.type)
-        for name, field in zip(names, target, strict=True)
+    arrays = [
+        batch[one.name].cast(one.type) if one.name in batch.schema.names else pa.nulls(len(batch), one.type)
+        for one in columns
     ]
-    return pa.RecordBatch.from_arrays(columns, schema=target)
+    spelled = [
+        one if one.type == field.type else one.view(field.type) for one, field in zip(arrays, target, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(spelled, schema=target)
 
 
 def _row_groups(batches: Iterable["pa.RecordBatch"]) -> Iterator["pa.Table"]:

@@ -52,14 +52,15 @@ def stored_batches(stored: "Table", tasks: "Iterable[FileScanTask]") -> Iterator
             )
         else:
             for batch in scan.to_record_batches([task]):
-                yield projected(batch, target.names, target)
+                yield projected(batch, target, target)
 
 
 def _is_plain(stored: "Table", task: "FileScanTask") -> bool:
-    """Tell whether each column of a file is the column of the table that has its name."""
+    """Tell whether each column of a file is the column of the table that has its name, as files spell it."""
     import pyarrow.parquet as pq
     from pyiceberg.io.pyarrow import pyarrow_to_schema
     from pyiceberg.manifest import FileFormat
+    from pyiceberg.schema import sanitize_column_names
 
     if task.delete_files or task.file.file_format != FileFormat.PARQUET:
         return False
@@ -69,7 +70,7 @@ def _is_plain(stored: "Table", task: "FileScanTask") -> bool:
         found = pyarrow_to_schema(arrow)
     except ValueError:  # a file without ids
         return False
-    now = stored.schema()
+    now = sanitize_column_names(stored.schema())
     return all(
         path in now.column_names and now.find_field(path).field_id == found.find_field(path).field_id
         for path in found.column_names
@@ -78,13 +79,16 @@ def _is_plain(stored: "Table", task: "FileScanTask") -> bool:
 
 def _plain(stored: "Table", task: "FileScanTask", target: "pa.Schema") -> Iterator["pa.RecordBatch"]:
     import pyarrow.parquet as pq
+    from pyiceberg.io.pyarrow import schema_to_pyarrow
+    from pyiceberg.schema import sanitize_column_names
 
+    columns = schema_to_pyarrow(sanitize_column_names(stored.schema()), include_field_ids=False)
     with stored.io.new_input(task.file.file_path).open() as source:
         file = pq.ParquetFile(source)
         size = sum(file.metadata.row_group(number).total_byte_size for number in range(file.metadata.num_row_groups))
         rows = max(1, _STREAMED_BYTES * file.metadata.num_rows // max(1, size))
         for batch in file.iter_batches(batch_size=min(rows, _STREAMED_ROWS)):
-            yield projected(batch, target.names, target)
+            yield projected(batch, columns, target)
 
 
 def _has_structs_inside(schema: "pa.Schema") -> bool:
@@ -105,7 +109,7 @@ def holds(stored: "Table", tasks: "Sequence[FileScanTask]", stage: Stage, partit
         return False
     target = schema_to_pyarrow(stored.schema(), include_field_ids=False)
     held = stored_batches(stored, tasks)
-    new = (projected(batch, target.names, target) for batch in stage.batches(partition))
+    new = (projected(batch, target, target) for batch in stage.batches(partition))
     if stage.bytes[partition] <= ARROW_BYTES_SORTED:
         return _sorted(pa.Table.from_batches(held)) == _sorted(pa.Table.from_batches(new))
     return _same_stream(held, new)
