@@ -4,6 +4,7 @@ import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from ol_core.environment import RAW_NAMESPACE, GlueCatalog, development
 from ol_core.failures import PermanentFailure, TransientFailure
@@ -136,14 +137,18 @@ def test_a_store_that_fails_leaves_the_table_as_it_was(
         tables = rest(server, server.iceberg_url, tmp_path, s3_url=proxy.url)
         before = tables.replace_partitions(name, SCHEMA, ["a"], [rows("a", 1, 2)])
         proxy.inject(fault)
+        wider = SCHEMA.append(pa.field("title", pa.string()))
+        content = rows("a", 3).append_column(wider.field("title"), pa.array(["x"]))
 
         with pytest.raises(TransientFailure, match=name):
-            tables.replace_partitions(name, SCHEMA, ["a"], [rows("a", 3)])
+            tables.replace_partitions(name, wider, ["a"], [content])
 
         assert proxy.injected
         proxy.inject()
         assert (held(tables, name), tables.snapshots()[name]) == ({"a": [1, 2]}, before.version)
-        assert tables.replace_partitions(name, SCHEMA, ["a"], [rows("a", 3)]).total_rows == 1
+        assert tables.read(name).column_names == SCHEMA.names
+        assert tables.replace_partitions(name, wider, ["a"], [content]).total_rows == 1
+        assert tables.read(name).to_pylist() == content.to_pylist()
 
 
 @pytest.mark.parametrize("status", [500, 503, 429])

@@ -122,6 +122,23 @@ def test_a_column_that_many_add_at_once_is_added_once(tables: RawTableIOManager,
     assert tables.read(name).column_names == [*SCHEMA.names, "title"]
 
 
+def test_writers_that_each_add_a_column_keep_all_rows_and_columns(tables: RawTableIOManager, name: str) -> None:
+    tables.ensure(name, SCHEMA)
+
+    def write(course: str) -> None:
+        schema = SCHEMA.append(pa.field(course, pa.string()))
+        tables.replace_partitions(name, schema, [course], [rows(course, 1).append_column(schema[-1], pa.array(["x"]))])
+
+    courses = ["a", "b", "c", "d"]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, courses))
+
+    found = tables.read(name).to_pylist()
+    assert sorted((row["course_id"], *[one for one in courses if row[one]]) for row in found) == [
+        (course, course) for course in courses
+    ]
+
+
 @pytest.mark.benchmark
 @pytest.mark.timeout(900)
 def test_two_hundred_commits_of_eight_writers_lose_nothing(tables: RawTableIOManager, start: Start, name: str) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from ol_core.environment import RAW_NAMESPACE
-from ol_core.failures import PermanentFailure
-from ol_core.tables import RawTableIOManager
+from ol_core.failures import PermanentFailure, TransientFailure
+from ol_core.tables import RawTableIOManager, TablePolicy
 from pyiceberg.types import StringType
 
 KEY = pa.field("course_id", pa.string(), nullable=False)
@@ -26,6 +26,11 @@ def write(tables: RawTableIOManager, course: str, kinds: dict[str, Any], **value
     schema = pa.schema([KEY, *[one if isinstance(one, pa.Field) else (name, one) for name, one in kinds.items()]])
     row = pa.Table.from_pylist([{"course_id": course, **values}], schema=schema)
     return not tables.replace_partitions("t", schema, [course], [row]).unchanged
+
+
+def rows(schema: pa.Schema) -> pa.Table:
+    """A row of a declaration whose names may be there twice."""
+    return pa.Table.from_arrays([pa.array(["a"]), *[pa.array([1])] * (len(schema) - 1)], schema=schema)
 
 
 def read(tables: RawTableIOManager) -> list[dict[str, Any]]:
@@ -191,9 +196,104 @@ def test_names_that_sql_cannot_tell_apart_are_refused(tables: RawTableIOManager)
         write(tables, "a", {"Title": pa.string()})
 
 
-def test_a_type_that_iceberg_lacks_is_refused(tables: RawTableIOManager) -> None:
-    with pytest.raises(PermanentFailure, match=r"t: Column 'n' has an unsupported type: duration\[s\]; declare"):
-        write(tables, "a", {"n": pa.duration("s")})
+def test_names_that_one_declaration_cannot_have_are_refused_before_the_table_is_made(tables: RawTableIOManager) -> None:
+    twice = pa.schema([KEY, ("n", pa.int64()), ("n", pa.int64())])
+
+    with pytest.raises(PermanentFailure, match="t has the columns n and n, which SQL cannot tell apart"):
+        tables.replace_partitions("t", twice, ["a"], [])
+    with pytest.raises(PermanentFailure, match=r"the columns n\.x and n\.X, which SQL cannot tell apart"):
+        write(tables, "a", {"n": pa.struct([("x", pa.int64()), ("X", pa.int64())])})
+    with pytest.raises(PermanentFailure, match=r"lack the declared columns - and have others \['n'\]"):
+        tables.replace_partitions("t", pa.schema([KEY, ("n", pa.int64())]), ["a"], [twice.empty_table(), rows(twice)])
+    assert tables.snapshots() == {}
+
+
+@pytest.mark.parametrize("kind", [pa.duration("s"), pa.timestamp("ns"), pa.list_(pa.decimal256(50, 2))], ids=str)
+def test_a_type_that_iceberg_lacks_is_refused(tables: RawTableIOManager, kind: pa.DataType) -> None:
+    with pytest.raises(
+        PermanentFailure, match=r"t: .* unsupported type: .*; declare a type that Iceberg has: bool, int"
+    ):
+        write(tables, "a", {"n": kind})
+    assert tables.snapshots() == {}
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "stored"),
+    [
+        (pa.dictionary(pa.int32(), pa.string()), "x", "string"),
+        (pa.list_(pa.dictionary(pa.int8(), pa.int64())), [1, None], "list<long>"),
+        (pa.string_view(), "x", "string"),
+        (pa.binary_view(), b"x", "binary"),
+        (pa.float16(), 0.5, "float"),
+        (pa.uint32(), 2**32 - 1, "long"),
+        (pa.map_(pa.string(), pa.struct({"x": pa.uint32()})), [("a", {"x": 2**32 - 1})], "map<string, struct<5: x"),
+        (pa.timestamp("ms"), datetime(2026, 1, 1, 1), "timestamp"),  # noqa: DTZ001
+    ],
+    ids=str,
+)
+def test_a_type_that_only_arrow_has_is_written_as_what_holds_its_values(
+    tables: RawTableIOManager, kind: pa.DataType, value: Any, stored: str
+) -> None:
+    assert write(tables, "a", {"n": kind}, n=value)
+    assert not write(tables, "a", {"n": kind}, n=value)
+
+    assert read(tables) == [{"course_id": "a", "n": value}]
+    assert columns(tables)["n"].startswith(f"optional {stored}")
+
+
+def test_a_value_that_no_iceberg_type_holds_is_refused_before_the_table_is_made(tables: RawTableIOManager) -> None:
+    with pytest.raises(PermanentFailure, match=r"t: the rows do not fit .*18446744073709551615"):
+        write(tables, "a", {"n": pa.uint64()}, n=2**64 - 1)
+    assert tables.snapshots() == {}
+
+
+@pytest.mark.parametrize("kind", [pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())], ids=str)
+def test_partitions_may_be_strings_of_any_layout(tables: RawTableIOManager, kind: pa.DataType) -> None:
+    schema = pa.schema([("course_id", kind), ("n", pa.int64())])
+    content = pa.table([["a", "b"], [1, 2]], names=schema.names).cast(schema)
+
+    tables.replace_partitions("t", schema, ["a", "b"], [content])
+    tables.replace_partitions("t", schema, ["a"], [])
+
+    assert read(tables) == [{"course_id": "b", "n": 2}]
+
+
+def test_a_required_field_that_a_struct_lacks_is_added_as_nullable(tables: RawTableIOManager) -> None:
+    old = pa.struct([pa.field("x", pa.int64(), nullable=False)])
+    new = pa.struct([*old, pa.field("y", pa.int64(), nullable=False)])
+    kinds = [{"n": one, "m": pa.map_(pa.string(), one), "l": pa.list_(one)} for one in (old, new)]
+    write(tables, "a", kinds[0], n={"x": 1}, m=[("k", {"x": 1})], l=[{"x": 1}])
+
+    value = {"x": 1, "y": 2}
+    assert write(tables, "b", kinds[1], n=value, m=[("k", value)], l=[value])
+    assert not write(tables, "b", kinds[1], n=value, m=[("k", value)], l=[value])
+
+    older = {"x": 1, "y": None}
+    assert read(tables)[0] == {"course_id": "a", "n": older, "m": [("k", older)], "l": [older]}
+    assert columns(tables)["l"].endswith("x: required long, 13: y: optional long>>")
+
+
+def test_a_writer_that_fails_leaves_the_columns_and_the_policy_as_they_were(tables: RawTableIOManager) -> None:
+    write(tables, "a", {"n": pa.int32()}, n=1)
+    data = Path(tables.warehouse, RAW_NAMESPACE, "t", "data")
+    data.rename(data.with_name("elsewhere"))
+    data.write_text("no folder")
+    schema = pa.schema([KEY, ("n", pa.int64()), ("title", pa.string())])
+    content = pa.table({"course_id": ["a", "a"], "n": [1, 2], "title": ["x", "y"]}, schema=schema)
+    policy = TablePolicy(snapshots_kept=9)
+
+    with pytest.raises(TransientFailure):
+        tables.replace_partitions("t", schema, ["a"], [content], policy=policy)
+    assert columns(tables) == {"course_id": "required string", "n": "optional int"}
+
+    data.unlink()
+    data.with_name("elsewhere").rename(data)
+    tables.replace_partitions("t", schema, ["a"], [content], policy=policy)
+    with tables._catalog("t") as catalog:
+        stored = catalog.load_table((RAW_NAMESPACE, "t"))
+    assert len(stored.metadata.metadata_log) == 2  # it was made, written, and written with all that is new
+    assert TablePolicy.of(stored.properties) == policy
+    assert read(tables) == content.to_pylist()
 
 
 def test_descriptions_follow_the_declaration(tables: RawTableIOManager) -> None:

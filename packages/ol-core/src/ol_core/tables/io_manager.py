@@ -15,7 +15,7 @@ from ol_core.tables.catalogs import open_catalog
 from ol_core.tables.commits import DEFAULT_POLICY, PARTITION_COLUMN, TableCommit, TablePolicy, table_version
 from ol_core.tables.maintenance import TableUpkeep, keep_up
 from ol_core.tables.reading import rows_of
-from ol_core.tables.schemas import ensure_table
+from ol_core.tables.schemas import declared_columns
 from ol_core.tables.staging import WHOLE_TABLE, Stage, staged
 from ol_core.tables.writing import replace
 
@@ -93,9 +93,6 @@ class RawTableIOManager(dg.ConfigurableIOManager):
                 not as declared, or a column changed to a type that Iceberg cannot promote it to.
             TransientFailure: the catalog or the store failed; the table is as it was.
         """
-        if not partitions:
-            with self._writing(table) as catalog:
-                return TableCommit.of(table, ensure_table(catalog, table, schema, column=column, policy=policy))
         return self._replace(table, schema, partitions, batches, policy=policy, column=column)
 
     def replace(
@@ -115,7 +112,7 @@ class RawTableIOManager(dg.ConfigurableIOManager):
         column: str | None,
     ) -> TableCommit:
         self._require_writable(table)
-        stage = Stage(schema, column, tuple(dict.fromkeys(partitions)))
+        stage = Stage(declared_columns(table, schema), column, tuple(dict.fromkeys(partitions)))
         with staged(table, stage, batches), self._writing(table) as catalog:
             return replace(catalog, table, stage, policy)
 
@@ -128,8 +125,7 @@ class RawTableIOManager(dg.ConfigurableIOManager):
         column: str | None = PARTITION_COLUMN,
     ) -> None:
         """Create a table, or widen it: queries find it while it is empty."""
-        with self._writing(table) as catalog:
-            ensure_table(catalog, table, schema, column=column, policy=policy)
+        self._replace(table, schema, [], [], policy=policy, column=column)
 
     def snapshots(self) -> Mapping[str, str]:
         """Return the version of the content of each raw table that exists; "" for one that never held a row.

@@ -91,7 +91,7 @@ def _compact(catalog: "Catalog", name: str, policy: TablePolicy) -> Iterator[str
     """
     from pyiceberg.exceptions import CommitFailedException
 
-    from ol_core.tables.snapshots import swap
+    from ol_core.tables.snapshots import begin, swap
 
     table = catalog.load_table((RAW_NAMESPACE, name))
     for partition, tasks in _many(table, policy).items():
@@ -103,7 +103,9 @@ def _compact(catalog: "Catalog", name: str, policy: TablePolicy) -> Iterator[str
                 break
             try:
                 properties = {VERSION_PROPERTY: table_version(table)}
-                swap(table, removed=list(files), added=written, properties=properties).commit_transaction()
+                transaction = begin(table)
+                swap(transaction, table, removed=list(files), added=written, properties=properties)
+                transaction.commit_transaction()
             except CommitFailedException:
                 time.sleep(_PAUSE_SECONDS)
             else:

@@ -4,9 +4,12 @@ Added columns hold null in older rows. Types widen (int to long, float to double
 change is refused. A column that the declaration no longer has is kept, with null in new rows: dropping it would drop
 data, which is a person's decision. A renamed column is therefore a new one beside the old. Columns may become
 nullable, never required. All of it holds for fields of structs, lists and maps as well.
+
+Rows take the types that Iceberg has: a dictionary is written as what it holds, uint32 and uint64 as long, smaller
+integers as int, float16 as float, seconds and milliseconds as microseconds. A value that does not fit is refused.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING
@@ -19,45 +22,33 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyiceberg.catalog import Catalog
     from pyiceberg.schema import Schema
-    from pyiceberg.table import Table
-    from pyiceberg.table.name_mapping import MappedField
-    from pyiceberg.types import IcebergType
+    from pyiceberg.table import Table, Transaction
+    from pyiceberg.types import IcebergType, NestedField
 
 
-_ATTEMPTS = 10
+_TYPES = (
+    "bool, integers, floats, decimal128, string, binary (also of a fixed size), date32, time64 of us, timestamp of s, "
+    "ms or us with UTC or without, uuid, and dictionaries, structs, lists and maps of these"
+)
 
 
-def ensure_table(
-    catalog: "Catalog", name: str, schema: "pa.Schema", *, column: str | None, policy: TablePolicy
+def open_table(
+    catalog: "Catalog", name: str, declared: "Schema", *, column: str | None, policy: TablePolicy
 ) -> "Table":
-    """Create a table, or widen it to the declared columns; keep its policy as declared.
+    """Return a table; create it where it is missing, without rows, which a writer that is killed then leaves.
 
     Args:
         catalog: The catalog.
         name: Name without the namespace.
-        schema: Declared columns.
+        declared: Declared columns.
         column: Column whose values are the partitions; None for a table that has none.
         policy: Declared policy.
 
     Raises:
-        PermanentFailure: a column changed to a type that Iceberg cannot promote it to, or the partitions did.
+        PermanentFailure: the table has other partitions.
     """
-    from pyiceberg.exceptions import CommitFailedException
-    from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
-
-    again = Retrying(
-        retry=retry_if_exception_type(CommitFailedException),  # another process changed it at the same moment
-        stop=stop_after_attempt(_ATTEMPTS),
-        wait=wait_random_exponential(multiplier=0.1, max=5),
-        reraise=True,
-    )
-    return again(_ensure, catalog, name, schema, column=column, policy=policy)
-
-
-def _ensure(catalog: "Catalog", name: str, schema: "pa.Schema", *, column: str | None, policy: TablePolicy) -> "Table":
     from pyiceberg.exceptions import NoSuchTableError
 
-    declared = _declared(name, schema)
     try:
         stored = catalog.load_table((RAW_NAMESPACE, name))
     except NoSuchTableError:
@@ -68,10 +59,6 @@ def _ensure(catalog: "Catalog", name: str, schema: "pa.Schema", *, column: str |
             f"{name} is partitioned by {held or 'nothing'} but declared with {column or 'nothing'}; give the table "
             f"another name, or drop {RAW_NAMESPACE}.{name} and materialize it anew"
         )
-    _widen(name, stored, schema, declared)
-    if any(stored.properties.get(key) != value for key, value in policy.properties.items()):
-        with stored.transaction() as transaction:
-            transaction.set_properties(policy.properties)
     return stored
 
 
@@ -101,11 +88,18 @@ def _create(catalog: "Catalog", name: str, declared: "Schema", *, column: str | 
     return catalog.load_table((RAW_NAMESPACE, name))
 
 
-def _widen(name: str, stored: "Table", schema: "pa.Schema", declared: "Schema") -> None:
-    import pyarrow as pa
+def widen(transaction: "Transaction", name: str, declared: "Schema", policy: TablePolicy) -> None:
+    """Let a transaction widen a table to the declared columns, and state its policy, where the table differs.
 
-    held = stored.schema()
+    Raises:
+        PermanentFailure: a column changed to a type that Iceberg cannot promote it to.
+    """
+    from pyiceberg.schema import Schema
+
+    held, properties = transaction.table_metadata.schema(), transaction.table_metadata.properties
     _refuse(name, held, declared)
+    if any(properties.get(key) != value for key, value in policy.properties.items()):
+        transaction.set_properties(policy.properties)
     dropped = [
         path
         for path in held.column_names
@@ -113,11 +107,37 @@ def _widen(name: str, stored: "Table", schema: "pa.Schema", declared: "Schema") 
     ]
     if not dropped and not any(_differs(held, declared, path) for path in declared.column_names):
         return
-    fields = [one if one.name in held.column_names else one.with_nullable(nullable=True) for one in schema]
-    with stored.update_schema() as update:
-        update.union_by_name(pa.schema(fields))
+    known = {declared.find_field(path).field_id for path in declared.column_names if path in held.column_names}
+    with transaction.update_schema() as update:
+        update.union_by_name(Schema(*_added(declared.fields, known)))
         for path in dropped:
             update.make_column_optional(path)
+
+
+def _added(fields: "Iterable[NestedField]", known: Collection[int]) -> "list[NestedField]":
+    """Let fields that a table lacks hold null, as its older rows do."""
+    from pyiceberg.types import NestedField
+
+    return [
+        NestedField(one.field_id, one.name, _inside(one.field_type, known), one.required, one.doc)
+        if one.field_id in known
+        else NestedField(one.field_id, one.name, one.field_type, required=False, doc=one.doc)
+        for one in fields
+    ]
+
+
+def _inside(kind: "IcebergType", known: Collection[int]) -> "IcebergType":
+    from pyiceberg.types import ListType, MapType, StructType
+
+    match kind:
+        case StructType():
+            return StructType(*_added(kind.fields, known))
+        case ListType():
+            return ListType(kind.element_id, _inside(kind.element_type, known), kind.element_required)
+        case MapType():
+            value = _inside(kind.value_type, known)
+            return MapType(kind.key_id, kind.key_type, kind.value_id, value, kind.value_required)
+    return kind
 
 
 def _parent_is_declared(path: str, declared: "Schema") -> bool:
@@ -138,13 +158,8 @@ def _differs(held: "Schema", declared: "Schema", path: str) -> bool:
 
 
 def _refuse(name: str, held: "Schema", declared: "Schema") -> None:
-    spelled = {path.lower(): path for path in held.column_names}
+    _tell_apart(name, dict.fromkeys([*held.column_names, *declared.column_names]))
     for path in declared.column_names:
-        known = spelled.setdefault(path.lower(), path)
-        if known != path:
-            raise PermanentFailure(
-                f"{name} has the columns {known} and {path}, which SQL cannot tell apart; rename one of them"
-            )
         if path not in held.column_names:
             continue
         old, new = held.find_type(path), declared.find_type(path)
@@ -153,6 +168,17 @@ def _refuse(name: str, held: "Schema", declared: "Schema") -> None:
                 f"{name}.{path} is {old} in the table but declared as {new}, which Iceberg cannot promote it to; give "
                 f"the new column another name, or drop {RAW_NAMESPACE}.{name} and materialize it anew"
             )
+
+
+def _tell_apart(name: str, paths: Iterable[str]) -> None:
+    spelled: dict[str, str] = {}
+    for path in paths:
+        known = spelled.get(path.lower())
+        if known is not None:
+            raise PermanentFailure(
+                f"{name} has the columns {known} and {path}, which SQL cannot tell apart; rename one of them"
+            )
+        spelled[path.lower()] = path
 
 
 def _compatible(held: "IcebergType", declared: "IcebergType") -> bool:
@@ -176,33 +202,36 @@ def _widens(one: "IcebergType", other: "IcebergType") -> bool:
     return False
 
 
-def _declared(name: str, schema: "pa.Schema") -> "Schema":
-    """Return declared columns as Iceberg types; their ids say nothing about any table's."""
+def declared_columns(name: str, schema: "pa.Schema") -> "Schema":
+    """Return declared columns as Iceberg has them; their ids say nothing about any table's.
+
+    Raises:
+        PermanentFailure: Iceberg lacks a type, or SQL cannot tell two columns apart.
+    """
+    import pyarrow as pa
     from pyiceberg.io.pyarrow import UnsupportedPyArrowTypeException, pyarrow_to_schema
-    from pyiceberg.table.name_mapping import NameMapping
 
+    _tell_apart(name, schema.names)
     numbers = count(1)
-    mapping = NameMapping([_mapped(field.name, field.type, numbers) for field in schema])
     try:
-        return pyarrow_to_schema(schema, mapping)
+        declared = pyarrow_to_schema(pa.schema([_numbered(field, numbers) for field in schema]))
     except (UnsupportedPyArrowTypeException, TypeError, ValueError) as error:
-        raise PermanentFailure(f"{name}: {error}; declare a type that Iceberg has") from error
+        raise PermanentFailure(f"{name}: {error}; declare a type that Iceberg has: {_TYPES}") from error
+    _tell_apart(name, declared.column_names)
+    return declared
 
 
-def _mapped(name: str, kind: "pa.DataType", numbers: Iterator[int]) -> "MappedField":
-    from pyiceberg.table.name_mapping import MappedField
-
-    inner = [_mapped(child, child_kind, numbers) for child, child_kind in _children(kind)]
-    return MappedField(field_id=next(numbers), names=[name], fields=inner)
-
-
-def _children(kind: "pa.DataType") -> list[tuple[str, "pa.DataType"]]:
+def _numbered(field: "pa.Field", numbers: Iterator[int]) -> "pa.Field":
+    """Give a declared field and those inside it an id, as files have it, and a type as wide for PyIceberg."""
     import pyarrow as pa
 
-    if pa.types.is_struct(kind):
-        return [(field.name, field.type) for field in kind]
-    if pa.types.is_map(kind):
-        return [("key", kind.key_type), ("value", kind.item_type)]
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        return [("element", kind.value_type)]
-    return []
+    kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+    if pa.types.is_uint32(kind):
+        kind = pa.int64()
+    elif pa.types.is_struct(kind):
+        kind = pa.struct([_numbered(one, numbers) for one in kind])
+    elif pa.types.is_map(kind):
+        kind = pa.map_(_numbered(kind.key_field, numbers), _numbered(kind.item_field, numbers))
+    elif pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        kind = pa.list_(_numbered(kind.value_field, numbers))
+    return field.with_type(kind).with_metadata({**(field.metadata or {}), "PARQUET:field_id": str(next(numbers))})

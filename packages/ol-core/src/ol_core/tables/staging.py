@@ -16,6 +16,7 @@ from ol_core.failures import PermanentFailure, TransientFailure
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from pyiceberg.schema import Schema
 
 WHOLE_TABLE = ""
 """Stands for the one partition of a table that has none."""
@@ -28,14 +29,14 @@ class Stage:
     """Rows of some partitions.
 
     Attributes:
-        schema: Their columns.
+        declared: Their columns.
         column: Column of the partitions; None for a table that has none.
         partitions: The partitions that are replaced, each once; some may have no row.
         rows: Rows of each partition.
         bytes: Bytes of each partition as Arrow holds them.
     """
 
-    schema: "pa.Schema"
+    declared: "Schema"
     column: str | None
     partitions: tuple[str, ...]
     rows: Counter[str] = field(default_factory=Counter)
@@ -50,12 +51,6 @@ class Stage:
             with pa.OSFile(str(file)) as source, pa.ipc.open_stream(source) as batches:
                 yield from batches
 
-    def table(self, partition: str) -> "pa.Table":
-        """Return the rows of a partition, all at once."""
-        import pyarrow as pa
-
-        return pa.Table.from_batches(self.batches(partition), schema=self.schema)
-
 
 @contextmanager
 def staged(name: str, stage: Stage, batches: Iterable["pa.Table | pa.RecordBatch"]) -> Iterator[Stage]:
@@ -66,11 +61,14 @@ def staged(name: str, stage: Stage, batches: Iterable["pa.Table | pa.RecordBatch
         TransientFailure: the disk is full.
     """
     import pyarrow as pa
+    from pyiceberg.io.pyarrow import schema_to_pyarrow
+    from pyiceberg.types import StringType
 
-    schema, column = stage.schema, stage.column
-    if column is not None and (column not in schema.names or not pa.types.is_string(schema.field(column).type)):
-        found = schema.field(column).type if column in schema.names else "missing"
+    kinds, column = {one.name: one.field_type for one in stage.declared.fields}, stage.column
+    if column is not None and not isinstance(kinds.get(column), StringType):
+        found = kinds.get(column, "missing")
         raise PermanentFailure(f"{name}: the partition column {column} must be declared as string; it is {found}")
+    schema = schema_to_pyarrow(stage.declared, include_field_ids=False)
     with tempfile.TemporaryDirectory(prefix="ol-rows-") as folder:
         spool = _Spool(name, stage, Path(folder))
         for batch in batches:
@@ -134,7 +132,7 @@ class _Spool:
                 self._number += 1
                 file = self._folder / f"{self._number}.arrow"
                 options = pa.ipc.IpcWriteOptions(compression="lz4")
-                self._writer = pa.ipc.new_stream(str(file), self._stage.schema, options=options)
+                self._writer = pa.ipc.new_stream(str(file), rows.schema, options=options)
                 self._stage._files[partition].append(file)  # noqa: SLF001 - of this module
                 self._partition = partition
             self._writer.write_table(rows)
@@ -145,8 +143,8 @@ class _Spool:
 def _declared(name: str, table: "pa.Table", schema: "pa.Schema") -> "pa.Table":
     import pyarrow as pa
 
-    missing = [column for column in schema.names if column not in table.column_names]
-    unknown = [column for column in table.column_names if column not in schema.names]
+    declared, found = Counter(schema.names), Counter(table.column_names)
+    missing, unknown = list(declared - found), list(found - declared)
     if missing or unknown:
         raise PermanentFailure(
             f"{name}: the rows lack the declared columns {missing or '-'} and have others {unknown or '-'}"

@@ -1,8 +1,9 @@
 """Commits: partitions of a table are replaced, with other writers about.
 
 Rows are written once, as files that no snapshot needs yet. The commit then swaps them for the files that hold the
-partitions now: one new snapshot, on the condition that the current one is still that on which it was planned. Where
-another writer was faster, only the plan is made anew, so writers of different partitions hardly disturb each other.
+partitions now, and widens the table to them: one new snapshot, on the condition that the current one is still that on
+which it was planned. Where another writer was faster, only the plan is made anew (the files too where the columns are
+others now), so writers of different partitions hardly disturb each other.
 """
 
 import random
@@ -18,12 +19,13 @@ from ol_core.tables.catalogs import is_transient
 from ol_core.tables.commits import NO_ROWS, VERSION_PROPERTY, TableCommit, TablePolicy
 from ol_core.tables.files import Held, held_files, held_version, write_files
 from ol_core.tables.reading import ARROW_BYTES_SORTED, holds
-from ol_core.tables.schemas import ensure_table
+from ol_core.tables.schemas import open_table, widen
 from ol_core.tables.staging import Stage
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
     from pyiceberg.manifest import DataFile
+    from pyiceberg.schema import Schema
     from pyiceberg.table import Table
 
 Result = TypeVar("Result")
@@ -40,6 +42,9 @@ _LONGEST_WAIT, _LONGEST_WAIT_SECONDS = 6, 10
 
 def replace(catalog: "Catalog", name: str, stage: Stage, policy: TablePolicy) -> TableCommit:
     """Replace exactly the partitions of a stage, where their rows differ from what the table holds.
+
+    What the table lacks of the declared columns and policy is part of that commit; only a table that is missing is made
+    before it. A stage of no partitions does nothing else.
 
     Where another writer replaced one of them meanwhile, that is replaced: the last complete one wins. A commit whose
     outcome is unknown is looked for before it is tried again.
@@ -78,6 +83,7 @@ class _Replacement:
         self._catalog, self._name, self._stage, self._policy = catalog, name, stage, policy
         self._version = uuid.uuid4().hex
         self._stored: Table | None = None
+        self._schema: Schema | None = None
         self._same: dict[tuple[str, frozenset[str]], bool] = {}
         self._written: dict[str, list[DataFile]] = {}
         self._changed: list[str] = []
@@ -85,25 +91,31 @@ class _Replacement:
 
     def attempt(self) -> TableCommit:
         """Plan on the table as it is now, and commit; nothing is committed where it holds all rows already."""
-        from ol_core.tables.snapshots import swap
+        from ol_core.tables.snapshots import begin, planned, swap
 
         stage, stored = self._stage, self._table()
         held = held_files(stored, stage.partitions)
         if self.sent and _landed(stored, self._version):
             return self._commit(stored, held)
-        same = self._each(lambda one: self._holds(stored, held, one), stage.partitions)
+        transaction = begin(stored)
+        widen(transaction, self._name, stage.declared, self._policy)
+        wider = planned(transaction, stored)
+        if wider.schema() != self._schema:  # what was compared and written had other columns, or other ids for them
+            self._schema, self._same, self._written = wider.schema(), {}, {}
+        same = self._each(lambda one: self._holds(wider, held, one), stage.partitions)
         self._changed = [one for one in stage.partitions if not same[one]]
         new = [one for one in self._changed if one not in self._written]
-        self._written.update(self._each(lambda one: write_files(stored, one, stage.batches(one), self._version), new))
+        self._written.update(self._each(lambda one: write_files(wider, one, stage.batches(one), self._version), new))
         if self._changed:
-            transaction = swap(
+            swap(
+                transaction,
                 stored,
                 removed=[task.file for one in self._changed for task in held.get(one, ())],
                 added=[file for one in self._changed for file in self._written[one]],
                 properties={VERSION_PROPERTY: self._version},
             )
-            self.sent = True
-            transaction.commit_transaction()
+        self.sent = True
+        transaction.commit_transaction()
         return self._commit(stored, held)
 
     def _each(self, work: Callable[[str], Result], partitions: Iterable[str]) -> dict[str, Result]:
@@ -118,8 +130,8 @@ class _Replacement:
         """Return the table as it is now; files that were written for one say nothing in another of its name."""
         if self._stored is None:
             stage = self._stage
-            self._stored = ensure_table(
-                self._catalog, self._name, stage.schema, column=stage.column, policy=self._policy
+            self._stored = open_table(
+                self._catalog, self._name, stage.declared, column=stage.column, policy=self._policy
             )
         else:
             try:
