@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from ol_core.environment import RAW_NAMESPACE
 from ol_core.failures import PermanentFailure, UpstreamMissing
-from ol_core.tables import RawTableIOManager, TablePolicy, files, reading
+from ol_core.tables import RawTableIOManager, TablePolicy, files, reading, schemas, staging
 
 SCHEMA = pa.schema([pa.field("course_id", pa.string(), nullable=False), ("n", pa.int64())])
 
@@ -60,6 +60,23 @@ def test_batches_may_mix_partitions_and_come_in_any_order(tables: RawTableIOMana
 
     assert held(tables) == [("a", 1), ("a", 3), ("a", 5), ("b", 2), ("b", 4)]
     assert commit.partition_rows == {"a": 3, "b": 2}
+
+
+@pytest.mark.parametrize(("gathered", "files"), [(staging._GATHERED_BYTES, 1), (0, 50)])
+def test_interleaved_partitions_keep_their_order_in_few_files(
+    monkeypatch: pytest.MonkeyPatch, gathered: int, files: int
+) -> None:
+    monkeypatch.setattr(staging, "_GATHERED_BYTES", gathered)
+    stage = staging.Stage(schemas.declared_columns("t", SCHEMA), "course_id", ("a", "b", "c"))
+    mixed = [pa.concat_tables([rows("b", n), rows("a", n, n + 100), rows("b", n + 100)]) for n in range(50)]
+
+    with staging.staged("t", stage, mixed):
+        kept = {one: [n for batch in stage.batches(one) for n in batch["n"].to_pylist()] for one in stage.partitions}
+
+    in_order = [n for number in range(50) for n in (number, number + 100)]
+    assert kept == {"a": in_order, "b": in_order, "c": []}
+    assert len(stage._files["a"]) == len(stage._files["b"]) == files
+    assert dict(stage.rows) == {"a": 100, "b": 100}
 
 
 def test_partitions_of_any_name_are_kept_apart(tables: RawTableIOManager) -> None:
@@ -191,7 +208,7 @@ def test_a_table_is_partitioned_by_the_column_that_is_declared(tables: RawTableI
     assert tables.read("t").to_pylist() == [{"day": "2026-01-01", "n": 1}]
     with pytest.raises(PermanentFailure, match="t is partitioned by day but declared with nothing"):
         tables.replace("t", content)
-    with pytest.raises(PermanentFailure, match="the partition column n must be declared as string; it is int64"):
+    with pytest.raises(PermanentFailure, match="the partition column n must be declared as string; it is long"):
         tables.replace_partitions("t", schema, ["1"], [content], column="n")
 
 

@@ -23,6 +23,9 @@ WHOLE_TABLE = ""
 
 _SHOWN = 3
 
+_GATHERED_BYTES = 8 << 20
+"""What is in memory before it is written: a file for each of the partitions in it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Stage:
@@ -80,15 +83,21 @@ def staged(name: str, stage: Stage, batches: Iterable["pa.Table | pa.RecordBatch
 
 
 class _Spool:
-    """Writes the files of a stage: one for each stretch of rows of the same partition."""
+    """Writes the files of a stage: rows are gathered up to a few MB, then each partition in them gets a stretch."""
 
     def __init__(self, name: str, stage: Stage, folder: Path) -> None:
         self._name, self._stage, self._folder = name, stage, folder
         self._writer: pa.ipc.RecordBatchStreamWriter | None = None
         self._partition: str | None = None
         self._number = 0
+        self._gathered: dict[str, list[pa.Table]] = defaultdict(list)
+        self._bytes = 0
 
     def close(self) -> None:
+        self._write_gathered()
+        self._close_file()
+
+    def _close_file(self) -> None:
         if self._writer is not None:
             with self._kept():
                 self._writer.close()
@@ -108,7 +117,7 @@ class _Spool:
 
         column = self._stage.column
         if column is None:
-            self._write(WHOLE_TABLE, table)
+            self._gather(WHOLE_TABLE, table, table.get_total_buffer_size())
             return
         given = pc.unique(table[column]).to_pylist()
         strangers = sorted(set(given) - set(self._stage.partitions), key=str)
@@ -119,16 +128,41 @@ class _Spool:
             raise PermanentFailure(
                 f"{self._name}: rows of {strangers[0]!r} are not of the partitions that are replaced ({shown})"
             )
-        for partition in given:
-            some = table if len(given) == 1 else table.filter(pc.equal(table[column], partition))
-            self._write(partition, some)
+        if len(given) == 1:
+            self._gather(given[0], table, table.get_total_buffer_size())
+            return
+        ordered = table.take(pc.sort_indices(table[column]))
+        start = 0
+        for counted in pc.value_counts(ordered[column]).to_pylist():
+            rows = ordered.slice(start, counted["counts"])
+            self._gather(counted["values"], rows, rows.nbytes)
+            start += len(rows)
+
+    def _gather(self, partition: str, rows: "pa.Table", size: int) -> None:
+        """Keep rows, and what is in memory for them: with a slice, all that it was cut from."""
+        self._stage.rows[partition] += len(rows)
+        self._stage.bytes[partition] += rows.nbytes
+        if self._bytes + size > _GATHERED_BYTES:
+            self._write_gathered()
+        self._gathered[partition].append(rows)
+        self._bytes += size
+        if size > _GATHERED_BYTES:
+            self._write_gathered()
+
+    def _write_gathered(self) -> None:
+        import pyarrow as pa
+
+        for partition, parts in self._gathered.items():
+            self._write(partition, parts[0] if len(parts) == 1 else pa.concat_tables(parts).combine_chunks())
+        self._gathered.clear()
+        self._bytes = 0
 
     def _write(self, partition: str, rows: "pa.Table") -> None:
         import pyarrow as pa
 
         with self._kept():
             if self._writer is None or partition != self._partition:
-                self.close()
+                self._close_file()
                 self._number += 1
                 file = self._folder / f"{self._number}.arrow"
                 options = pa.ipc.IpcWriteOptions(compression="lz4")
@@ -136,8 +170,6 @@ class _Spool:
                 self._stage._files[partition].append(file)  # noqa: SLF001 - of this module
                 self._partition = partition
             self._writer.write_table(rows)
-        self._stage.rows[partition] += len(rows)
-        self._stage.bytes[partition] += rows.nbytes
 
 
 def _declared(name: str, table: "pa.Table", schema: "pa.Schema") -> "pa.Table":
