@@ -228,6 +228,16 @@ def test_what_is_not_declared_writable_refuses_every_writer(tables: RawTableIOMa
     assert held(read_only) == [("a", 1)]
 
 
+def test_reading_where_writing_is_not_allowed_makes_nothing(tmp_path: Path) -> None:
+    root = tmp_path / "tables"
+    read_only = RawTableIOManager(kind="sql", uri=f"sqlite:///{root}/catalog.db", warehouse=str(root), writable=False)
+
+    assert read_only.snapshots() == {}
+    with pytest.raises(UpstreamMissing, match=f"there is no table t in sqlite:///{root}/catalog.db"):
+        read_only.read("t")
+    assert not root.exists()
+
+
 def test_a_policy_stands_in_the_table_and_cannot_endanger_a_write(tables: RawTableIOManager) -> None:
     policy = TablePolicy(snapshots_kept=9, snapshot_age_hours=1, compact_above_files=7, orphan_age_hours=48)
     tables.replace_partitions("t", SCHEMA, ["a"], [rows("a", 1)], policy=policy)

@@ -13,12 +13,13 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def open_catalog(properties: Mapping[str, str], what: str) -> Iterator["Catalog"]:
+def open_catalog(properties: Mapping[str, str], what: str, *, writable: bool = True) -> Iterator["Catalog"]:
     """Open a catalog for one operation; `what` is named in the message of whatever goes wrong.
 
     Args:
         properties: PyIceberg's own (https://py.iceberg.apache.org/configuration/).
         what: The table, or what is asked.
+        writable: Whether a SQLite catalog may be made; where not, one that is missing is as one without tables.
 
     Raises:
         PermanentFailure: the catalog refuses, or its configuration cannot work.
@@ -27,7 +28,11 @@ def open_catalog(properties: Mapping[str, str], what: str) -> Iterator["Catalog"
     limit_library_threads()
     uri = properties.get("uri", "")
     if uri.startswith("sqlite:///"):
-        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        file = Path(uri.removeprefix("sqlite:///"))
+        if writable:
+            file.parent.mkdir(parents=True, exist_ok=True)
+        elif not file.exists():
+            properties = {**properties, "uri": "sqlite://"}  # in memory
     try:
         with _loaded(properties) as catalog:
             yield catalog

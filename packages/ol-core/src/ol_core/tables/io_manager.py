@@ -225,7 +225,7 @@ class RawTableIOManager(dg.ConfigurableIOManager):
             "s3.region": self.region,
             "glue.region": self.region if self.kind == "glue" else "",
         }
-        return open_catalog({key: value for key, value in stated.items() if value}, what)
+        return open_catalog({key: value for key, value in stated.items() if value}, what, writable=self.writable)
 
 
 def _batches(rows: "pa.Table | pa.RecordBatchReader") -> "Iterable[pa.Table | pa.RecordBatch]":
