@@ -1,6 +1,7 @@
 """Assets of raw tables, as Dagster runs them: what is written, the version that each event has, what people see."""
 
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -283,11 +284,30 @@ def test_maintenance_shows_what_became_of_each_table(
 
     (event,) = done.asset_materializations_for_node("upkeep")
     shown = event.metadata["tables"].value
-    assert "| table | compacted | expired | removed | removed MiB | snapshots | files | error |" in str(shown)
+    assert "| table | compacted | expired | removed | removed MiB | snapshots | files | remark |" in str(shown)
     assert "| raw__campus__rows | 0 | 0 | 0 | 0.0 | 1 | 1 |  |" in str(shown)
     assert "| empty | 0 | 0 | 0 | 0.0 | 0 | 0 |  |" in str(shown)
     assert (event.metadata["tables_maintained"].value, event.metadata["tables_failed"].value) == (2, 0)
     assert [check.passed for check in done.get_asset_check_evaluations()] == [True]
+
+
+def test_a_table_without_a_policy_is_left_alone_and_shown_so(
+    tables: RawTableIOManager, instance: dg.DagsterInstance, content: dict[str, list[int]]
+) -> None:
+    run(whole(content), tables, instance)
+    with tables._catalog("foreign") as catalog:  # as another engine would
+        foreign = catalog.create_table((RAW_NAMESPACE, "foreign"), pa.schema([("n", pa.int64())]))
+        for number in range(8):
+            foreign.append(pa.table({"n": [number]}))
+    files = sorted(Path(tables.warehouse, RAW_NAMESPACE, "foreign").rglob("*"))
+
+    (left, kept) = tables.keep_up(now=lambda: datetime.now(UTC) + timedelta(days=30))
+    (event,) = maintained(tables, instance).asset_materializations_for_node("upkeep")
+
+    assert (left.table, left.left_alone, left.error, kept.left_alone) == ("foreign", True, "", False)
+    assert sorted(Path(tables.warehouse, RAW_NAMESPACE, "foreign").rglob("*")) == files
+    assert "| foreign |  |  |  |  |  |  | left alone: it declares no policy |" in str(event.metadata["tables"].value)
+    assert (event.metadata["tables_maintained"].value, event.metadata["tables_left_alone"].value) == (1, 1)
 
 
 def test_a_table_that_fails_costs_the_others_nothing_and_fails_the_check(

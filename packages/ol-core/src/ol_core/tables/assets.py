@@ -9,7 +9,7 @@ from ol_core.tables.maintenance import TableUpkeep
 
 CHECK = "every_table_is_maintained"
 
-_COLUMNS = ("table", "compacted", "expired", "removed", "removed MiB", "snapshots", "files", "error")
+_COLUMNS = ("table", "compacted", "expired", "removed", "removed MiB", "snapshots", "files", "remark")
 
 
 def maintenance_asset(
@@ -17,7 +17,8 @@ def maintenance_asset(
 ) -> dg.AssetsDefinition:
     """Build the asset that maintains raw tables, each as its own policy says, and shows what became of each.
 
-    A table that fails costs no other its turn: it fails the asset's check. Where all of them fail, so does the run.
+    A table that fails costs no other its turn: it fails the asset's check. Where all of them fail, so does the run. A
+    table that declares no policy is another engine's: it is shown, and left alone.
 
     Args:
         key: Key of the asset.
@@ -51,7 +52,7 @@ def maintenance_asset(
             done.append(one)
             context.log.info("%s", ", ".join(f"{name} {value}" for name, value in _row(one).items() if value != ""))
         failed = [one for one in done if one.error]
-        if failed and len(failed) == len(done):
+        if failed and len(failed) == sum(not one.left_alone for one in done):
             raise dg.Failure(
                 f"the maintenance of all {len(failed)} raw tables failed; the first: {failed[0].error}",
                 metadata={"tables": _markdown(done)},
@@ -70,7 +71,8 @@ def maintenance_asset(
 def _metadata(done: Sequence[TableUpkeep]) -> dict[str, int | dg.MarkdownMetadataValue]:
     return {
         "tables": _markdown(done),
-        "tables_maintained": sum(not one.error for one in done),
+        "tables_maintained": sum(not one.error and not one.left_alone for one in done),
+        "tables_left_alone": sum(one.left_alone for one in done),
         "tables_failed": sum(bool(one.error) for one in done),
         "partitions_compacted": sum(one.compacted for one in done),
         "snapshots_expired": sum(one.expired for one in done),
@@ -81,8 +83,9 @@ def _metadata(done: Sequence[TableUpkeep]) -> dict[str, int | dg.MarkdownMetadat
 
 def _row(one: TableUpkeep) -> dict[str, str]:
     numbers = (one.compacted, one.expired, one.removed, f"{one.removed_bytes / 2**20:.1f}", one.snapshots, one.files)
-    values = [""] * len(numbers) if one.error else [str(number) for number in numbers]
-    return dict(zip(_COLUMNS, (one.table, *values, one.error), strict=True))
+    said = "left alone: it declares no policy" if one.left_alone else one.error
+    values = [""] * len(numbers) if said else [str(number) for number in numbers]
+    return dict(zip(_COLUMNS, (one.table, *values, said), strict=True))
 
 
 def _markdown(done: Sequence[TableUpkeep]) -> dg.MarkdownMetadataValue:

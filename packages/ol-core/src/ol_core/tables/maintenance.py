@@ -39,6 +39,7 @@ class TableUpkeep:
         removed_bytes: Their size.
         snapshots: Snapshots left.
         files: Data files left.
+        left_alone: Whether nothing was done, since the table declares no policy: it is another engine's.
         error: What went wrong; empty where nothing did.
     """
 
@@ -49,13 +50,14 @@ class TableUpkeep:
     removed_bytes: int = 0
     snapshots: int = 0
     files: int = 0
+    left_alone: bool = False
     error: str = ""
 
 
 def keep_up(
     opened: Callable[[], AbstractContextManager["Catalog"]], name: str, *, now: Callable[[], datetime] | None = None
 ) -> TableUpkeep:
-    """Maintain a table as its policy says; a failure is told, not raised, so that it costs no other table its turn.
+    """Maintain a table as the policy in it says; a failure is told, not raised, so that it costs no other its turn.
 
     Args:
         opened: Opens the catalog.
@@ -65,7 +67,10 @@ def keep_up(
     time_now = (now or (lambda: datetime.now(UTC)))()
     try:
         with opened() as catalog:
-            policy = TablePolicy.of(catalog.load_table((RAW_NAMESPACE, name)).properties)
+            properties = catalog.load_table((RAW_NAMESPACE, name)).properties
+            if not TablePolicy.is_declared(properties):
+                return TableUpkeep(table=name, left_alone=True)
+            policy = TablePolicy.of(properties)
             compacted = sum(1 for _ in _compact(catalog, name, policy))
             expired = _expire(catalog, name, policy, time_now)
             removed = list(_remove_orphans(catalog, name, time_now - timedelta(hours=policy.orphan_age_hours)))
@@ -114,9 +119,7 @@ def _compact(catalog: "Catalog", name: str, policy: TablePolicy) -> Iterator[str
 
 
 def _many(table: "Table", policy: TablePolicy) -> Held:
-    """Return the small files of each partition that has too many; of a table that nobody declared here, none."""
-    if not policy.is_declared(table.properties):
-        return {}
+    """Return the small files of each partition that has too many."""
     small = {
         partition: [task for task in tasks if task.file.file_size_in_bytes < _SMALL_BYTES]
         for partition, tasks in held_files(table).items()
