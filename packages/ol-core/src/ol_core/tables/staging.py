@@ -23,7 +23,7 @@ WHOLE_TABLE = ""
 
 _SHOWN = 3
 
-_GATHERED_BYTES = 8 << 20
+_GATHERED_BYTES = 4 << 20
 """What is in memory before it is written: a file for each of the partitions in it."""
 
 
