@@ -49,7 +49,7 @@ def test_memory_does_not_grow_with_the_rows_that_stream_through(tmp_path: Path) 
         for table in ("partitioned", "whole")
         for rows, unchanged in (("8000", "False"), ("240000", "False"), ("240000", "True"))
     ]
-    assert max(int(line[3]) for line in lines) < 160, done.stdout
+    assert max(int(line[3]) for line in lines) < 200, done.stdout  # and not the 240 of the rows
 
 
 FULL = """
