@@ -39,7 +39,10 @@ class LearnApi(dg.ConfigurableResource[Any]):
             PermanentFailure: the environment does not declare the receiver writable.
         """
         if not self.writable:
-            raise PermanentFailure(f"the environment does not declare {self.url} writable; refused to deliver")
+            raise PermanentFailure(
+                f"the environment does not declare {self.url} writable; refused to deliver; where it may be told, set "
+                "writable = true under [learn] in environment.toml"
+            )
         return WebhookClient(self.url, self.secrets.get(SecretRef.parse(self.secret)))
 
 

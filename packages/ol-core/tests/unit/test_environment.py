@@ -188,6 +188,9 @@ def test_variables_that_are_wrong_or_empty(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("OL_CAMPUS_URL", "campus")
     with pytest.raises(InvalidEnvironment, match="OL_CAMPUS_URL is 'campus': Input should be a valid URL"):
         load_environment()
+    monkeypatch.setenv("OL_DATA_DIR", "what?")
+    with pytest.raises(InvalidEnvironment, match=r"OL_DATA_DIR is 'what\?'; name a folder without a question mark"):
+        load_environment()
 
 
 @pytest.mark.parametrize("text", ["a", "#key", "path#", ""])

@@ -55,6 +55,10 @@ def load_environment() -> Environment:
     if problems:
         raise InvalidEnvironment(problems[0])
     if settings.name == "dev":
+        if "?" in str(settings.data_dir):
+            raise InvalidEnvironment(
+                f"OL_DATA_DIR is {str(settings.data_dir)!r}; name a folder without a question mark"
+            )
         try:
             return development(data_dir=settings.data_dir, campus_url=settings.campus_url)
         except ValidationError as error:

@@ -175,7 +175,10 @@ class RawTableIOManager(dg.ConfigurableIOManager):
         else:
             commit = self.replace(name, obj, policy=policy)
         context.add_output_metadata(commit.metadata)
-        asset = dg.AssetExecutionContext.get()
+        try:
+            asset = dg.AssetExecutionContext.get()
+        except dg.DagsterInvariantViolationError:  # the context was built by hand: nothing is materialized
+            return
         asset.set_data_version(context.asset_key, commit.data_version)
         for partition, rows in commit.partition_rows.items():
             asset.add_asset_metadata({"dagster/partition_row_count": rows}, context.asset_key, partition)
@@ -208,7 +211,10 @@ class RawTableIOManager(dg.ConfigurableIOManager):
 
     def _require_writable(self, what: str) -> None:
         if not self.writable:
-            raise PermanentFailure(f"the environment does not declare the catalog writable; refused to write {what}")
+            raise PermanentFailure(
+                f"the environment does not declare the catalog {self.uri or self.warehouse} writable; refused to write "
+                f"{what}; where it may be written, set writable = true under [tables] in environment.toml"
+            )
 
     def _writing(self, what: str) -> AbstractContextManager["Catalog"]:
         self._require_writable(what)

@@ -53,7 +53,10 @@ class WebhookSink(dg.ConfigurableResource[Any]):
             PermanentFailure: it rejects the message, or the environment does not declare it writable.
         """
         if not self.writable:
-            raise PermanentFailure(f"the environment does not declare {self.url} writable; refused to tell it failures")
+            raise PermanentFailure(
+                f"the environment does not declare {self.url} writable; refused to tell it failures; where it may be "
+                "told, set writable = true under [alerts] in environment.toml"
+            )
         with WebhookClient(self.url, self.secrets.get(SecretRef.parse(self.secret))) as client:
             delivery = client.send(alert.body, alert.delivery_id, path=self.url)
         if delivery.state == "rejected":
