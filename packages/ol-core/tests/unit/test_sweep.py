@@ -1,11 +1,12 @@
 import asyncio
+import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ol_core.failures import OlError, PermanentFailure, TransientFailure
+from ol_core.failures import OlError, PermanentFailure, TransientFailure, UpstreamMissing
 from ol_core.orchestration.sweep import Sweep, SweepCursor, tick_budget_seconds
 
 OPEN = SweepCursor().next_rotation(now=0.0)
@@ -129,7 +130,49 @@ def test_a_source_that_is_down_is_left_alone_soon() -> None:
     source = Source(answers=dict.fromkeys(KEYS, TransientFailure("down")))
     with pytest.raises(TransientFailure):
         source.sweep().run(KEYS, OPEN, is_settled=never, room=1000)
-    assert source.calls == 5
+    assert source.calls == 10
+
+
+@pytest.mark.parametrize("concurrency", [1, 4, 8])
+def test_bad_ones_in_a_row_are_no_outage_where_others_are_answered(concurrency: int) -> None:
+    source = Source()
+    source.sweep().run(KEYS, OPEN, is_settled=never, room=1000)
+    bad = {*source.asked[:12], *source.asked[40:60]}
+    source.answers = dict.fromkeys(bad, TransientFailure("503"))
+    result = source.sweep(concurrency=concurrency).run(KEYS, OPEN, is_settled=never, room=1000)
+    assert (set(result.failed), len(result.changed), result.cursor.is_open) == (bad, 68, False)
+
+
+def test_that_something_does_not_exist_is_an_answer() -> None:
+    source = Source(seconds=9.0, answers=dict.fromkeys(KEYS, UpstreamMissing("no outline")))
+    result = source.sweep().run(KEYS, OPEN, is_settled=never, room=1000)
+    assert len(result.failed) == result.cursor.failed == 5
+
+
+def test_a_throttled_sweep_says_how_long_to_wait() -> None:
+    throttled = TransientFailure("throttled", retry_after_seconds=600.0)
+    source = Source()
+    source.sweep().run(KEYS, OPEN, is_settled=never, room=1000)
+
+    def look(batch: Sequence[str]) -> dict[str, str | OlError]:
+        source.calls += 1
+        return dict.fromkeys(batch, throttled if source.calls > 140 else "1")
+
+    result = Sweep(look, concurrency=1).run(KEYS, OPEN, is_settled=never, room=1000)
+    assert (len(result.changed), result.failed, result.retry_after_seconds) == (40, {}, 600.0)
+    with pytest.raises(TransientFailure) as caught:
+        Sweep(look, concurrency=1).run(KEYS, result.cursor, is_settled=never, room=1000)
+    assert caught.value.retry_after_seconds == 600.0
+
+
+def test_a_defect_costs_its_own_batch_only_and_is_named() -> None:
+    def look(batch: Sequence[str]) -> dict[str, str]:
+        return {key: str(1 // (key != "course 3")) for key in batch}
+
+    result = Sweep(look, batch_size=10, concurrency=2).run(KEYS, OPEN, is_settled=never, room=1000)
+    assert (len(result.failed), len(result.changed)) == (10, 90)
+    assert all(isinstance(one, PermanentFailure) for one in result.failed.values())
+    assert "ZeroDivisionError" in str(result.failed["course 3"])
 
 
 def test_who_was_asked_while_the_source_went_down_is_asked_again() -> None:
@@ -203,6 +246,15 @@ def test_as_many_calls_at_a_time_as_allowed() -> None:
 @given(st.text())
 def test_a_cursor_that_cannot_be_read_starts_afresh(text: str) -> None:
     assert isinstance(SweepCursor.parse(text), SweepCursor)
+
+
+@pytest.mark.parametrize("name", SweepCursor.__slots__)
+def test_a_cursor_with_a_value_of_another_type_starts_afresh(name: str) -> None:
+    stated = json.loads(str(OPEN))
+    for value in (["a"], {"a": None}, 7 if isinstance(stated[name], str) else "text"):
+        assert SweepCursor.parse(json.dumps({**stated, name: value})) == SweepCursor(), value
+    if name != "pending":
+        assert SweepCursor.parse(json.dumps({**stated, name: None})) == SweepCursor()
 
 
 @given(st.dictionaries(st.text(max_size=40), st.text(max_size=40), max_size=30), st.integers(0, 10**6))

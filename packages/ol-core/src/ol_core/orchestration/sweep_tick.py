@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Protocol
 
@@ -24,6 +25,8 @@ TICK_SECONDS = 60
 """Between ticks. A tick in which nothing is due costs a few queries; the source is asked once a rotation."""
 
 _STUCK_AFTER = 4
+_LONGEST_WAIT_SECONDS = 3600.0
+"""A source that asks to be left alone for longer is asked again after that all the same."""
 
 _Change = dg.AddDynamicPartitionsRequest | dg.DeleteDynamicPartitionsRequest
 
@@ -71,29 +74,28 @@ def sweep_tick(
         budget_seconds: Time from the entry of this function to the last answer; by default what a tick may take.
 
     Raises:
-        OlError: nothing at all can be read. Dagster keeps the cursor as it was, so nothing is skipped.
+        OlError: nothing at all can be read. Dagster keeps the cursor as it was, so nothing is skipped; a rotation that
+            nothing was read in begins with others in the next tick.
     """
     deadline = time.monotonic() + (budget_seconds or tick_budget_seconds())
-    instance, step = context.instance, plan.step
-    cursor, keys, changes = _rotation(context, plan, source, SweepCursor.parse(context.cursor), deadline=deadline)
+    instance, step, cursor = context.instance, plan.step, SweepCursor.parse(context.cursor)
+    waits = 0 < cursor.not_before - time.time() <= _LONGEST_WAIT_SECONDS
+    cursor = cursor if waits else replace(cursor, not_before=0.0)
+    cursor, keys, changes = _rotation(context, plan, source, cursor, deadline=deadline)
     known = outcomes(instance, step.asset_key)
     keys = {key for key in keys if not (key in known and known[key].retired)}
     pending = {key: version for key, version in cursor.pending.items() if key in keys}
     pending |= _forgiven(known, keys.difference(pending), plan.policy.batch_size - len(pending))
-    if cursor.is_open:
-        result = source.sweep(sorted(keys), deadline - time.monotonic()).run(
-            keys,
-            cursor,
-            is_settled=lambda key, version: not plan.policy.may_try(known.get(key), version),
-            room=plan.policy.batch_size - len(pending),
-        )
+    if cursor.is_open and not waits:
+        room = plan.policy.batch_size - len(pending)
+        result = _swept(plan, source, cursor, keys, known=known, room=room, deadline=deadline)
         cursor, pending = result.cursor, _merged(pending, result)
         for key, error in list(result.failed.items())[:5]:
             context.log.warning("%s: its version is unknown: %s", key, error)
     decision = decide(instance, step, pending, plan.policy)
     waiting = {key: version for key, version in decision.waiting.items() if key in keys}
     listing = _listing(instance, plan, cursor)
-    events, reported = _coverage(plan, cursor, len(keys))
+    events, reported = _coverage(plan, cursor, len(keys), waits=waits)
     stock, kept = news(instance, step, keys, waiting, at_rest=decision.at_rest, reported=cursor.inventory)
     requests = [*listing.requests, *decision.requests]
     return dg.SensorResult(
@@ -108,20 +110,25 @@ def sweep_tick(
 def _rotation(
     context: dg.SensorEvaluationContext, plan: SweepPlan, source: SweepSource, cursor: SweepCursor, *, deadline: float
 ) -> tuple[SweepCursor, set[str], list[_Change]]:
-    """Begin the next rotation where one is due; return the cursor, all partitions, and how those change."""
+    """Begin the next rotation where one is due; return the cursor, all partitions, and how those change.
+
+    A list that does not fit into a tick is read on in the next ones, while the rotation goes on.
+    """
     partitions = context.instance.get_dynamic_partitions(str(plan.partitions.name))
     now, keys = time.time(), set(partitions)
     patience = _STUCK_AFTER if cursor.is_open else 1  # in a rotation that does not end, others come first in the next
-    if now < cursor.started_at + plan.rotation_seconds * patience:
-        return cursor, keys, []
+    is_due = not 0 <= now - cursor.started_at < plan.rotation_seconds * patience
+    if cursor.not_before or not (is_due or cursor.reads_on):
+        has_begun = cursor.after or not cursor.is_open
+        return cursor if has_begun else replace(cursor, started_at=now), keys, []
     retirement = _discovered(context.instance, plan, source, partitions, deadline=deadline)
     found, removed = retirement.discovery, list(retirement.removed)
-    cursor = cursor.next_rotation(now=now)
+    cursor = cursor.next_rotation(now=now) if is_due else cursor
     if isinstance(found, Known):
-        cursor, seen = replace(cursor, discovery="", listing=found.version), found.keys
+        cursor, seen = replace(cursor, discovery="", reads_on=False, listing=found.version), found.keys
     else:
         context.log.warning("what the source has is unknown, so nothing is retired: %s", found.reason)
-        cursor, seen = replace(cursor, discovery=found.reason), found.seen
+        cursor, seen = replace(cursor, discovery=found.reason, reads_on=found.goes_on), found.seen
     new = sorted(set(seen) - keys)
     changes: list[_Change] = [plan.partitions.build_add_request(new)] if new else []
     if removed:
@@ -147,6 +154,34 @@ def _discovered(
     return Retirement(found)
 
 
+def _swept(  # noqa: PLR0913 - the plan, the source, and the bounds
+    plan: SweepPlan,
+    source: SweepSource,
+    cursor: SweepCursor,
+    keys: AbstractSet[str],
+    *,
+    known: Mapping[str, Outcome],
+    room: int,
+    deadline: float,
+) -> SweepResult:
+    """Go on with the rotation; where the source asks to be left alone beyond the next tick, note until when."""
+    try:
+        result = source.sweep(sorted(keys), deadline - time.monotonic()).run(
+            keys,
+            cursor,
+            is_settled=lambda key, version: not plan.policy.may_try(known.get(key), version),
+            room=room,
+        )
+    except TransientFailure as error:  # a tick that raises could not note it, and the next one would ask at once
+        if (error.retry_after_seconds or 0.0) <= TICK_SECONDS:
+            raise
+        result = SweepResult({}, [], {}, keys, cursor, error.retry_after_seconds or 0.0)
+    if result.retry_after_seconds <= TICK_SECONDS:
+        return result
+    until = time.time() + min(result.retry_after_seconds, _LONGEST_WAIT_SECONDS)
+    return replace(result, cursor=replace(result.cursor, not_before=until))
+
+
 def _forgiven(known: Mapping[str, Outcome], keys: AbstractSet[str], room: int) -> dict[str, str]:
     """Return what somebody wants tried again, as much as there is room for; it does not wait for its next reading."""
     forgiven = (key for key in sorted(keys) if key in known and known[key].ending == "r")
@@ -165,13 +200,15 @@ def _listing(instance: dg.DagsterInstance, plan: SweepPlan, cursor: SweepCursor)
     return decide(instance, plan.listing, {"": cursor.listing}, plan.policy)
 
 
-def _coverage(plan: SweepPlan, cursor: SweepCursor, existing: int) -> tuple[list[dg.AssetCheckEvaluation], str]:
-    """Return the evaluation of a complete rotation where it differs from the one reported last."""
-    if cursor.is_open or not cursor.rotation:
+def _coverage(
+    plan: SweepPlan, cursor: SweepCursor, existing: int, *, waits: bool
+) -> tuple[list[dg.AssetCheckEvaluation], str]:
+    """Return the evaluation of a rotation that is complete, or that waits, where it differs from the one before."""
+    if ((cursor.is_open or cursor.reads_on) and not waits) or not cursor.rotation:
         return [], cursor.reported
-    passed = not cursor.failed and not cursor.discovery
+    passed = not cursor.failed and not cursor.discovery and not waits
     named = sorted(cursor.sample) if len(cursor.sample) == cursor.failed else []  # else it is another sample each time
-    state = json.dumps([passed, cursor.failed, named, cursor.discovery])
+    state = json.dumps([passed, cursor.failed, named, cursor.discovery, *(["waits"] if waits else [])])
     reported = hashlib.sha256(state.encode()).hexdigest()[:16]
     if reported == cursor.reported:
         return [], reported
@@ -196,4 +233,6 @@ def _coverage(plan: SweepPlan, cursor: SweepCursor, existing: int) -> tuple[list
 def _progress(cursor: SweepCursor, existing: int) -> str:
     state = "goes on" if cursor.is_open else "is complete"
     counts = f"{cursor.read} of {existing} read, {cursor.failed} failed"
-    return "; ".join(filter(None, (f"rotation {cursor.rotation} {state}: {counts}", cursor.discovery)))
+    until = datetime.fromtimestamp(cursor.not_before, UTC) if cursor.not_before else None
+    wait = f"the source asked to be left alone until {until:%Y-%m-%d %H:%M:%S} UTC" if until else ""
+    return "; ".join(filter(None, (f"rotation {cursor.rotation} {state}: {counts}", wait, cursor.discovery)))
