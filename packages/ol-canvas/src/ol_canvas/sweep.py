@@ -15,8 +15,11 @@ from ol_core.orchestration.sweep import Answers, Discovery, Sweep, discovered
 from ol_canvas.client import CanvasClient, CanvasCourse
 from ol_canvas.client.canvas import COURSES_AT_A_TIME
 
-SWEEP_POLICY = HttpPolicy(timeout_seconds=10.0, attempts=2, budget_seconds=10.0)
-"""How a sweep's client treats its server: it gives up soon, since the next tick asks again."""
+SWEEP_POLICY = HttpPolicy(timeout_seconds=10.0, attempts=2, budget_seconds=10.0, outage_after=100)
+"""How a sweep's client treats its server: it gives up soon, since the next tick asks again.
+
+The sweep itself tells an outage: a client that sent nothing after a few failures would hide that others are answered.
+"""
 
 _LOOK_SECONDS = 60.0
 """A course takes some calls, and more where modules have many items; what a tick may take bounds it as well."""

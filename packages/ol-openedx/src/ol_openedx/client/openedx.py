@@ -29,6 +29,9 @@ from pydantic import BaseModel, TypeAdapter
 from ol_openedx.client.exports import EXPORT, StudioExports
 from ol_openedx.client.records import CourseExport, CourseRun, ListedCourse
 
+PAGE_SIZE = 100
+"""Most course runs that the LMS gives on a page of its list."""
+
 VERSIONS_AT_ONCE = 200
 """Most course runs that the export plugin tells the versions of in one call."""
 
@@ -82,6 +85,11 @@ class OpenEdxClient:
         self.close()
 
     @property
+    def lms_url(self) -> str:
+        """Address of the LMS."""
+        return str(self._lms.base_url)
+
+    @property
     def clock(self) -> Callable[[], float]:
         """Seconds that only grow, by which its requests are timed."""
         return self._runtime.clock
@@ -93,12 +101,24 @@ class OpenEdxClient:
             OlError: the list cannot be read to its end.
         """
         seen: set[str] = set()
-        first = self._lms.request("GET", "api/courses/v1/courses/", params={"page_size": 100})
-        for records in drf_pages(self._lms, first):
-            for listed in validated(_LISTED, records, source="course list of the LMS"):
-                if listed.id not in seen:  # a list that changes while it is paged repeats some
-                    seen.add(listed.id)
-                    yield listed.course_run()
+        for page in self.course_pages():
+            for run in page:
+                if run.course_id not in seen:
+                    seen.add(run.course_id)
+                    yield run
+
+    def course_pages(self, first: int = 1) -> Iterator[list[CourseRun]]:
+        """Yield the pages of the list of course runs, from one of them on; one that changes meanwhile repeats some.
+
+        Raises:
+            UpstreamMissing: the list has no such page.
+            OlError: it cannot be read to its end.
+        """
+        params = {"page_size": PAGE_SIZE, **({"page": first} if first > 1 else {})}
+        answer = self._lms.request("GET", "api/courses/v1/courses/", params=params)
+        for records in drf_pages(self._lms, answer):
+            listed = validated(_LISTED, records, source="course list of the LMS")
+            yield [one.course_run() for one in listed]
 
     def course_versions(self, course_ids: Iterable[str]) -> dict[str, str | OlError]:
         """Return the version of each course run's content, or why it is not known; see `has_export_versions`."""
