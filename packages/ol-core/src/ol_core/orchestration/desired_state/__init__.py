@@ -7,6 +7,7 @@ can neither lose an update nor repeat a run for ever: attempts are bounded for e
 """
 
 from ol_core.dagster_storage import DATA_VERSION_TAG
+from ol_core.orchestration.desired_state.decisions import Decision, decide
 from ol_core.orchestration.desired_state.exporting import exported
 from ol_core.orchestration.desired_state.outcomes import (
     FAILURE_PATTERN,
@@ -37,13 +38,11 @@ from ol_core.orchestration.desired_state.requests import (
     SETTLED_TAG,
     UNFINISHED,
     AttemptPolicy,
-    Decision,
     Step,
     WantedVersions,
     asked,
     behind,
     changed,
-    decide,
     in_flight,
     in_order,
     settle,

@@ -1,14 +1,13 @@
-"""What should be requested: partitions whose wanted version differs from the held one, with attempts left.
+"""What may be requested: partitions whose wanted version differs from the held one, with attempts left.
 
-One run takes all of them, up to a batch: which partitions, and the version wanted of each, stand in its configuration.
 Attempts are never counted in memory. What a run recorded is in its outcomes; what a run that was killed left unsaid is
-recorded for it by `settle`, from its own configuration.
+recorded for it by `settle`, from its own configuration. Runs count by what they make: those of the step's job, and
+those that Dagster starts from an asset's page or for a backfill.
 """
 
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,8 +22,10 @@ from ol_core.orchestration.desired_state.outcomes import (
     WANTED_VERSION_TAG,
     Outcome,
     failed_attempt,
+    newest_outcomes,
     observations_since,
     outcomes,
+    with_earlier,
 )
 from ol_core.orchestration.desired_state.submissions import submissions_of
 
@@ -49,9 +50,15 @@ MAX_ATTEMPTS = 3
 NO_RUN_RETRIES = {"dagster/max_retries": "0"}
 """Tags of a job whose retries belong to its sensor: Dagster's run retries would multiply them."""
 
+RUNS_LOOKED_AT = 5
+"""How many of a job's newest runs say whether they were killed, or found their source down, one after the other."""
+
+_ASSET_JOB = "__ASSET_JOB"
+_PARTITION_TAG = "dagster/partition"
 _RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 _ENDED_BADLY = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
-_RUNS = 5
+_PAGE = 20
+_SETTLED_AT_ONCE = 50
 _FEW = 1000
 
 
@@ -76,18 +83,23 @@ class AttemptPolicy:
         return cls(stated.attempts, stated.backoff_seconds, stated.batch_size)
 
     def may_try(self, outcome: Outcome | None, version: str) -> bool:
-        """Whether a version is not held and has attempts left, now or after a pause; never of what is retired."""
-        if outcome is not None and outcome.retired:
-            return False
-        if outcome is None or outcome.version != version or outcome.ending == "r":
+        """Whether a version is not held and has attempts left, now or after a pause; never of what is retired.
+
+        Of a version that comes back, this follows from what was earlier, as far as the outcome knows it.
+        """
+        if outcome is None:
             return True
-        return outcome.ending == "t" and outcome.attempts < self.attempts
+        if outcome.retired or outcome.ending == "r":
+            return not outcome.retired
+        last = outcome.of(version)
+        return last is None or (last.ending == "t" and last.attempts < self.attempts)
 
     def due_at(self, outcome: Outcome | None, version: str) -> float:
-        """Return when the next attempt at a version may start, in unix seconds."""
-        if outcome is None or outcome.version != version or not outcome.failed:
+        """Return when the next attempt at a version may start, in unix seconds; no sooner than its source asked for."""
+        last = outcome.of(version) if outcome is not None and outcome.ending != "r" else None
+        if last is None or not last.failed:
             return 0.0
-        return outcome.at + self.backoff_seconds * 2.0 ** (outcome.attempts - 1)
+        return last.at + max(self.backoff_seconds * 2.0 ** (last.attempts - 1), last.pause_seconds)
 
 
 class WantedVersions(dg.Config):
@@ -110,6 +122,16 @@ def in_order(run_id: str, partitions: Mapping[str, str] | Sequence[str]) -> list
     return sorted(partitions, key=lambda partition: hashlib.sha256(f"{run_id}/{partition}".encode()).digest())
 
 
+def known_outcomes(
+    instance: dg.DagsterInstance, asset_key: dg.AssetKey, wanted: Mapping[str, str]
+) -> dict[str, Outcome]:
+    """Return outcomes by one query; by two more, what was earlier where the last attempt was at another version."""
+    some = wanted if len(wanted) <= _FEW else None
+    known = newest_outcomes(instance, asset_key, some) if wanted else {}
+    moved = {one: known[one] for one, version in wanted.items() if one in known and known[one].version != version}
+    return {**known, **with_earlier(instance, asset_key, moved)}
+
+
 def behind(
     instance: dg.DagsterInstance,
     asset_key: dg.AssetKey,
@@ -117,8 +139,7 @@ def behind(
     policy: AttemptPolicy = AttemptPolicy(),
 ) -> dict[str, Outcome | None]:
     """Return what is not held at its wanted version and has attempts left, with its outcome so far."""
-    some = wanted if len(wanted) <= _FEW else None
-    known = outcomes(instance, asset_key, some) if wanted else {}
+    known = known_outcomes(instance, asset_key, wanted)
     return {
         partition: known.get(partition)
         for partition, version in wanted.items()
@@ -183,123 +204,104 @@ class Step:
         return dg.RunRequest(job_name=self.job_name, run_config=config, tags=tags)
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What follows for one step.
-
-    Attributes:
-        requests: At most one run.
-        requested: What the run is asked for.
-        waiting: What is behind and has attempts left, but is not requested now.
-        reason: Why nothing is requested, in words; empty where something is.
-        at_rest: Whether no run of the step is unfinished or requested.
-    """
-
-    requests: Sequence[dg.RunRequest] = ()
-    requested: Mapping[str, str] = field(default_factory=dict)
-    waiting: Mapping[str, str] = field(default_factory=dict)
-    reason: str = ""
-    at_rest: bool = True
+def busy(instance: dg.DagsterInstance, step: Step) -> tuple[set[str], str]:
+    """Return which partitions of a step unfinished runs hold, and the job of one that may hold any; "" without."""
+    held: set[str] = set()
+    for run in instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)):
+        if not _makes(run, step):
+            continue
+        some = _named(run)
+        if run.job_name == step.job_name or not some:
+            return held, run.job_name
+        held |= some
+    return held, ""
 
 
-def decide(
-    instance: dg.DagsterInstance,
-    step: Step,
-    wanted: Mapping[str, str],
-    policy: AttemptPolicy = AttemptPolicy(),
-    *,
-    live: AbstractSet[str] | None = None,
-) -> Decision:
-    """Decide what to request for a step. Nothing while one of its runs is unfinished, so a step takes one run slot.
-
-    Args:
-        instance: Where runs and events are recorded.
-        step: The job and what it makes.
-        wanted: Version that each partition should hold; {"": version} for an asset without partitions.
-        policy: Attempts, backoff and the size of a batch.
-        live: Partitions that may be requested: those of the definition that are not retired; None for all.
-    """
-    if in_flight(instance, step.job_name):
-        return Decision(waiting=dict(wanted), reason=f"{step.job_name} is running", at_rest=False)
-    asked_for = {**settle(instance, step), **wanted}
-    may = {one: version for one, version in asked_for.items() if live is None or one in live}
-    candidates = behind(instance, step.asset_key, may, policy)
-    versions = {one: may[one] for one in candidates}
-    if not candidates:
-        return Decision(reason=f"{step.job_name}: nothing is behind")
-    forgiven = {one for one, outcome in candidates.items() if outcome is not None and outcome.ending == "r"}
-    now, resting_until = time.time(), _outage_until(instance, step.job_name, policy)
-    if now < resting_until and not forgiven:
-        resting = resting_until - now
-        return Decision(
-            waiting=versions, reason=f"{step.job_name} waits {resting:.0f} s: its source was down, or no run starts"
-        )
-    due = [
-        one
-        for one, outcome in candidates.items()
-        if one in forgiven or max(resting_until, policy.due_at(outcome, versions[one])) <= now
-    ]
-    due.sort(key=lambda one: _attempts(candidates[one], versions[one]))  # first what never failed
-    batch = {partition: versions[partition] for partition in due[: policy.batch_size]}
-    waiting = {partition: version for partition, version in versions.items() if partition not in batch}
-    if not batch:
-        return Decision(waiting=waiting, reason=f"{step.job_name}: {len(waiting)} wait before they are tried again")
-    return Decision(requests=[step.run_request(batch)], requested=batch, waiting=waiting, at_rest=False)
+def _makes(run: dg.DagsterRun, step: Step) -> bool:
+    if run.job_name == step.job_name:
+        return True
+    selected = run.asset_selection
+    return run.job_name == _ASSET_JOB if selected is None else not selected.isdisjoint({step.asset_key, *step.assets})
 
 
-def _attempts(outcome: Outcome | None, version: str) -> int:
-    return outcome.attempts if outcome is not None and outcome.version == version else 0
+def _named(run: dg.DagsterRun) -> set[str]:
+    """Return the partitions that a run says it is for; none where only Dagster knows, which looks into its range."""
+    first, last = (run.tags.get(tag) for tag in _RANGE_TAGS)
+    named = {run.tags.get(_PARTITION_TAG), first if first == last else None, *asked(run)}
+    return {one for one in named if one is not None}
 
 
-def _outage_until(instance: dg.DagsterInstance, job_name: str, policy: AttemptPolicy) -> float:
-    """Return until when a job rests whose newest runs found their source down or never started; each doubles it."""
-    ended, outages = 0.0, 0
-    for record in instance.get_run_records(dg.RunsFilter(job_name=job_name), limit=_RUNS):
-        if record.dagster_run.tags.get(SETTLED_TAG) != "outage":
-            break
-        ended, outages = max(ended, record.end_time or 0.0), outages + 1
-    return ended + policy.backoff_seconds * 2.0 ** (outages - 1) if outages else 0.0
-
-
-def settle(instance: dg.DagsterInstance, step: Step) -> dict[str, str]:
+def settle(instance: dg.DagsterInstance, step: Step, wanted: Mapping[str, str] = {}) -> dict[str, str]:
     """Record the attempts that killed runs could not; return what all runs that ended badly left undone.
 
     A run that recorded nothing is held against all its partitions. One that did is held against those that it was
     working on: the exports that it had submitted, or the first `at_once` in its order, where they have no outcome. A
     run that never started says nothing of its partitions: it stands with them, costs none an attempt, and the next
-    comes later each time, like while a source is down. Each run is looked at once.
+    comes later each time, like while a source is down. Each run is looked at once, the oldest first.
+
+    Args:
+        instance: Where runs and events are recorded.
+        step: The step.
+        wanted: Version that a partition should hold; counted for a run that a person started and nobody heard from.
 
     Returns:
         Partition and version: the one that was tried, else the one that was asked for.
     """
     left: dict[str, str] = {}
-    ended_badly = dg.RunsFilter(job_name=step.job_name, statuses=_ENDED_BADLY)
-    for record in instance.get_run_records(ended_badly, limit=_RUNS):
+    for record in _unsettled(instance, step):
         run = record.dagster_run
-        if SETTLED_TAG in run.tags:
-            continue
         trace = _trace(instance, step.asset_key, run, since=record.create_timestamp.timestamp() - 1)
         started = record.start_time is not None or GIVEN_UP_TAG in run.tags
-        before_what = "it said what became of this" if started else "it started"
+        if started and not trace.wanted:
+            trace.wanted = {one: wanted[one] for one in _named(run) if one in wanted}
         if not trace.ended and GIVEN_UP_TAG not in run.tags:
-            for partition in _blamed(run.run_id, trace, step.at_once):
-                before = outcomes(instance, step.asset_key, [partition]).get(partition)
-                event = failed_attempt(
-                    step.asset_key,
-                    partition,
-                    trace.wanted[partition],
-                    TransientFailure(f"run {run.run_id} became {run.status.value} before {before_what}"),
-                    before=before,
-                    was_tried=started,
-                    tags={RUN_TAG: run.run_id},
-                )
-                instance.report_runless_asset_event(event)
-        tag_run(instance, run.run_id, {SETTLED_TAG: trace.ended or ("killed" if started else "outage")})
+            _blame(instance, step, record, trace, started=started)
+        tag_run(instance, run.run_id, {_mark(run, step): trace.ended or ("killed" if started else "outage")})
         for partition, version in trace.wanted.items():
             outcome = trace.outcomes.get(partition)
-            if outcome is None or outcome.ending != "s":
-                left.setdefault(partition, outcome.version if outcome else version)
+            if outcome is None or not outcome.holds:
+                left[partition] = outcome.version if outcome else version
     return left
+
+
+def _unsettled(instance: dg.DagsterInstance, step: Step) -> list[dg.RunRecord]:
+    """Return runs that ended badly and were not looked at: pages of the newest, until one has nothing new."""
+    found: list[dg.RunRecord] = []
+    for job_name in (step.job_name, _ASSET_JOB):
+        ended_badly = dg.RunsFilter(job_name=job_name, statuses=_ENDED_BADLY)
+        cursor: str | None = None
+        while page := instance.get_run_records(ended_badly, limit=_PAGE, cursor=cursor):
+            new = [one for one in page if _mark(one.dagster_run, step) not in one.dagster_run.tags]
+            new = [one for one in new if _makes(one.dagster_run, step)]
+            found += new
+            if not new or len(page) < _PAGE:
+                break
+            cursor = page[-1].dagster_run.run_id
+    return sorted(found, key=lambda one: one.create_timestamp)[:_SETTLED_AT_ONCE]
+
+
+def _mark(run: dg.DagsterRun, step: Step) -> str:
+    """Return the tag that says that a step looked at a run: a run of an asset's page may be of several."""
+    return SETTLED_TAG if run.job_name == step.job_name else f"{SETTLED_TAG}.{step.job_name}"
+
+
+def _blame(instance: dg.DagsterInstance, step: Step, record: dg.RunRecord, trace: "_Trace", *, started: bool) -> None:
+    run, began = record.dagster_run, record.create_timestamp.timestamp()
+    before_what = "it said what became of this" if started else "it started"
+    for partition in _blamed(run.run_id, trace, step.at_once):
+        before = outcomes(instance, step.asset_key, [partition]).get(partition)
+        if before is not None and before.ending == "s" and before.at > began:
+            continue  # another run has made it since
+        event = failed_attempt(
+            step.asset_key,
+            partition,
+            trace.wanted[partition],
+            TransientFailure(f"run {run.run_id} became {run.status.value} before {before_what}"),
+            before=before,
+            was_tried=started,
+            tags={RUN_TAG: run.run_id},
+        )
+        instance.report_runless_asset_event(event)
 
 
 @dataclass(slots=True)
@@ -353,7 +355,7 @@ def wanted_since(instance: dg.DagsterInstance, run: dg.DagsterRun, wanted: Mappi
     mine = asked(run)
     same = {partition for partition, version in wanted.items() if mine.get(partition) == version}
     since: dict[str, float] = {}
-    for record in instance.get_run_records(dg.RunsFilter(job_name=run.job_name), limit=_RUNS):
+    for record in instance.get_run_records(dg.RunsFilter(job_name=run.job_name), limit=RUNS_LOOKED_AT):
         if record.dagster_run.run_id == run.run_id:
             continue
         if record.dagster_run.tags.get(SETTLED_TAG) != "killed":

@@ -8,7 +8,13 @@ from typing import Any
 import dagster as dg
 
 from ol_core.dagster_storage import DATA_VERSION_TAG
-from ol_core.orchestration.desired_state.outcomes import RETIRED_TAG, RUN_TAG, Outcome, observations_since
+from ol_core.orchestration.desired_state.outcomes import (
+    CAME_BACK_TAG,
+    RETIRED_TAG,
+    RUN_TAG,
+    Outcome,
+    observations_since,
+)
 from ol_core.orchestration.exports import Submission
 
 SUBMITTED_TAG = "ol/submitted"
@@ -53,7 +59,7 @@ def unfinished_submissions(
         for submission in submissions_of(event):
             if submission.partition in partitions and submission.partition not in ended:
                 found.setdefault(submission.partition, submission)
-        told_for_others = event.tags.keys() & {RUN_TAG, RETIRED_TAG}  # of a killed run, of a tombstone: ended no export
+        told_for_others = event.tags.keys() & {RUN_TAG, RETIRED_TAG, CAME_BACK_TAG}  # ended no export
         if event.partition and not told_for_others and Outcome.parse(event.tags.get(DATA_VERSION_TAG, "")):
             ended.add(event.partition)
     return found
