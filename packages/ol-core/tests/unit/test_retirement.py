@@ -292,9 +292,11 @@ def test_a_shrink_within_the_guard_is_believed(world: World) -> None:
 
 
 def test_a_few_may_be_gone_from_a_small_source() -> None:
-    guard = ShrinkGuard(share=0.2, at_least=10)
-    assert guard.believes(gone=2, known=3)
-    assert not guard.believes(gone=3, known=3)
+    guard = ShrinkGuard()
+    believed = {
+        known: sum(guard.believes(gone=gone, known=known) for gone in range(1, known + 1)) for known in range(21)
+    }
+    assert believed == {0: 0, 1: 0, 2: 1, 3: 1, 4: 2, 5: 2, **dict.fromkeys(range(6, 20), 3), 20: 4}
     assert not guard.believes(gone=11, known=50)
     assert guard.believes(gone=1000, known=5000)
     assert not guard.believes(gone=1001, known=5000)

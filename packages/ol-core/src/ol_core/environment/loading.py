@@ -184,7 +184,7 @@ def development(*, data_dir: Path, campus_url: str) -> Environment:
                 "exports_in_flight": 20,
                 "export_deadline_seconds": 4200,
                 "retire_share": 0.2,
-                "retire_at_least": 10,
+                "retire_at_least": 3,
             },
         }
     )

@@ -335,7 +335,7 @@ class Orchestration(_Section):
         description="Largest share of a source's partitions that is believed to be gone at once."
     )
     retire_at_least: Annotated[int, Field(ge=0)] = Field(
-        description="So many are believed to be gone at once, whatever their share, unless nothing is left."
+        description="So many are believed to be gone at once though their share is larger, up to half of all."
     )
 
 

@@ -47,11 +47,12 @@ class ShrinkGuard:
 
     Attributes:
         share: Largest share of the partitions.
-        at_least: So many may be gone whatever their share, unless nothing at all is left.
+        at_least: So many may be gone though they are a larger share, up to half of the partitions: of two, one. That
+            nothing at all is left, be it of one, is never believed without a person.
     """
 
     share: float = 0.2
-    at_least: int = 10
+    at_least: int = 3
 
     @classmethod
     def of(cls, environment: Environment) -> "ShrinkGuard":
@@ -61,7 +62,7 @@ class ShrinkGuard:
 
     def believes(self, *, gone: int, known: int) -> bool:
         """Whether so many of the known partitions may be gone."""
-        return gone < known and gone <= max(self.share * known, self.at_least)
+        return gone < known and gone <= max(self.share * known, min(self.at_least, known / 2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +155,7 @@ def bury(
     deadline: float = float("inf"),
 ) -> int:
     """Write the tombstones of partitions, until a deadline of the monotonic clock; return how many."""
-    before = outcomes(instance, asset_key) if partitions else {}
+    before = outcomes(instance, asset_key, partitions) if partitions else {}
     reasons = failure_reasons(instance, asset_key, [one for one in partitions if one in before])
     for number, partition in enumerate(partitions):
         if time.monotonic() > deadline:
