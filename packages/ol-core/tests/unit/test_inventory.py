@@ -1,6 +1,7 @@
 """The inventory through the ticks of a sensor that follows, on a real instance."""
 
 import json
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from ol_core.failures import OlError, PermanentFailure, Quarantined, TransientFa
 from ol_core.orchestration.commands import recover
 from ol_core.orchestration.desired_state import AttemptPolicy, Step, failed_attempt, outcomes, succeeded
 from ol_core.orchestration.follow_tick import Follower, FollowPlan, follow_tick
-from ol_core.orchestration.inventory import INVENTORY_CHECK
+from ol_core.orchestration.inventory import INVENTORY_CHECK, take
 from ol_core.orchestration.retirement import bury
 from ol_core.orchestration.standing_checks import standing_checks
 
@@ -101,8 +102,8 @@ def test_each_state_is_counted_and_a_sample_says_why(world: World) -> None:
     assert "| c2 | failed | 1 | PermanentFailure: corrupt \\| twice |" in sample
     assert "| c3 | quarantined | 1 | Quarantined: cut short" in sample
     assert "| c5 | never built | 0 |" in sample
-    for evaluation in said.values():
-        assert evaluation.metadata["recover"].value == "ol recover raw/rows --failed --quarantined"
+    for name, evaluation in said.items():
+        assert evaluation.metadata["recover"].value == f"ol recover {name} --failed --quarantined --never-built"
 
 
 def test_what_is_about_to_be_made_is_no_news_and_what_stays_behind_is(world: World) -> None:
@@ -179,6 +180,38 @@ def test_a_named_partition_is_recovered_and_a_rehearsal_changes_nothing(world: W
     assert outcomes(world.instance, ROWS)["c0"].failed
     assert ol("raw/rows", "c0", "c1").exit_code == 0
     assert set(world.requested()) == {"c0", "c1"}
+
+
+def test_each_command_of_an_inventory_works_though_nothing_was_ever_tried(world: World) -> None:
+    world.wanted = {}
+    said = world.tick()
+    assert not world.instance.has_asset_key(BESIDE)
+    for evaluation in said.values():
+        assert evaluation.passed
+        command = shlex.split(str(evaluation.metadata["recover"].value))
+        assert command == ["ol", "recover", evaluation.asset_key.to_user_string(), "--never-built"]
+        assert ol(*command[2:], "--dry-run").output.count(": never built") == len(COURSES)
+    assert ol("raw/beside", "c0").exit_code == 0
+    assert outcomes(world.instance, ROWS)["c0"].ending == "r"
+    world.wanted = {"c0": "1"}
+    assert world.requested() == {"c0": "1"}
+
+
+def test_what_is_stale_or_lacks_one_of_its_assets_is_recovered(world: World) -> None:
+    world.make(*COURSES)
+    world.instance.report_runless_asset_event(succeeded(ROWS, "new", "1"))
+    (step,) = (follower.step for follower in world.plan.followers)
+    for one in take(world.instance, step, {*COURSES, "new"}, {"c0": "2"}):
+        assert one.command == f"ol recover {one.asset_key.to_user_string()} --never-built --stale"
+        world.instance.report_runless_asset_event(one.evaluation())
+    world.instance.add_dynamic_partitions("courses", ["new"])
+    world.wanted = {**world.wanted, "c0": "2", "new": "1"}
+    assert set(world.requested()) == {"c0"}
+    assert "2 of raw/rows are tried again" in ol("raw/beside", "--never-built", "--stale").output
+    assert world.requested() == {"c0": "2", "new": "1"}  # though its version is held
+    world.make("new")
+    world.make("c0", version="2")
+    assert ol("raw/beside", "--never-built", "--stale").output.startswith("0 of raw/rows")
 
 
 @pytest.mark.parametrize("arguments", [["raw/rows"], ["raw/rows", "c0", "--failed"]])

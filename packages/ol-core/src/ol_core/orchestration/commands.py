@@ -22,7 +22,15 @@ if TYPE_CHECKING:
     from ol_core.orchestration.retirement import Shrink
 
 _SHOWN = 20
-_ENDINGS = {"t": "failed", "p": "failed", "m": "failed", "q": "quarantined", "s": "held", "r": "to be tried again"}
+_ENDINGS = {
+    "t": "failed",
+    "p": "failed",
+    "m": "failed",
+    "q": "quarantined",
+    "s": "held",
+    "h": "held",
+    "r": "to be tried again",
+}
 
 
 @click.command()
@@ -30,7 +38,9 @@ _ENDINGS = {"t": "failed", "p": "failed", "m": "failed", "q": "quarantined", "s"
 @click.argument("partitions", nargs=-1)
 @click.option("--failed", is_flag=True, help="All partitions that failed.")
 @click.option("--quarantined", is_flag=True, help="All partitions of which something is in quarantine.")
-@click.option("--all", "everything", is_flag=True, help="Both.")
+@click.option("--never-built", is_flag=True, help="Partitions of which ASSET has nothing, as its inventory names them.")
+@click.option("--stale", is_flag=True, help="Partitions that hold an older version, as its inventory names them.")
+@click.option("--all", "everything", is_flag=True, help="All of these.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be tried again.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def recover(
@@ -39,21 +49,26 @@ def recover(
     *,
     failed: bool,
     quarantined: bool,
+    never_built: bool,
+    stale: bool,
     everything: bool,
     dry_run: bool,
     as_json: bool,
 ) -> None:
     """Retry partitions of ASSET: their failed attempts no longer count.
 
-    Name the PARTITIONS, or say which by an option. The next tick of the asset's sensor requests them.
+    Name the PARTITIONS, or say which by an option. The next tick of the asset's sensor requests them, also where it
+    would have come to them later.
     """
-    states = {"failed"} if failed or everything else set()
-    states |= {"quarantined"} if quarantined or everything else set()
+    options = {"failed": failed, "quarantined": quarantined, "never built": never_built, "stale": stale}
+    states = {state for state, is_meant in options.items() if is_meant or everything}
     if bool(partitions) == bool(states):
-        raise click.UsageError("name the partitions, or say which by --failed, --quarantined or --all")
+        names = ", ".join(f"--{state.replace(' ', '-')}" for state in options)
+        raise click.UsageError(f"name the partitions, or say which by {names} or --all")
     with _instance() as instance:
-        asset_key = _attempts_of(instance, asset)
-        chosen = _chosen(instance, asset_key, partitions, states)
+        inventoried, asset_key = _attempts_of(instance, asset)
+        candidates = _candidates(instance, inventoried, asset_key)
+        chosen = _chosen(asset_key, candidates, partitions, states)
         rows = _rows(instance, asset_key, chosen)
         if not dry_run:
             _forgive(instance, asset_key, chosen)
@@ -171,30 +186,35 @@ def _instance() -> "Iterator[dg.DagsterInstance]":
         yield instance
 
 
-def _known(instance: "dg.DagsterInstance", name: str) -> "dg.AssetKey":
+def _key(instance: "dg.DagsterInstance", name: str) -> "dg.AssetKey":
+    """Return the key that a name stands for; a part of a key may have a slash."""
     import dagster as dg
 
-    asset_key = dg.AssetKey.from_user_string(name)
+    known = (key for key in instance.all_asset_keys() if key.to_user_string() == name)
+    return next(known, dg.AssetKey.from_user_string(name))
+
+
+def _known(instance: "dg.DagsterInstance", name: str) -> "dg.AssetKey":
+    asset_key = _key(instance, name)
     if not instance.has_asset_key(asset_key):
         raise _unknown(name, (key.to_user_string() for key in instance.all_asset_keys()))
     return asset_key
 
 
-def _attempts_of(instance: "dg.DagsterInstance", name: str) -> "dg.AssetKey":
-    """Return the asset under which the attempts at an asset's partitions stand."""
-    import dagster as dg
-
+def _attempts_of(instance: "dg.DagsterInstance", name: str) -> "tuple[dg.AssetKey, dg.AssetKey]":
+    """Return an asset, of which there may be no more than its inventory, and the one under which its attempts stand."""
     from ol_core.dagster_storage import latest_check
     from ol_core.orchestration.inventory import ATTEMPTS_METADATA, INVENTORY_CHECK
 
-    asset_key = _known(instance, name)
+    asset_key = _key(instance, name)
     inventory = latest_check(instance, asset_key, INVENTORY_CHECK)
     if inventory is not None:
-        return dg.AssetKey.from_user_string(str(inventory.metadata[ATTEMPTS_METADATA].value))
+        return asset_key, _key(instance, str(inventory.metadata[ATTEMPTS_METADATA].value))
+    asset_key = _known(instance, name)
     if not _outcomes(instance, asset_key):
         counted = (key for key in instance.all_asset_keys() if latest_check(instance, key, INVENTORY_CHECK))
         raise _unknown(name, (key.to_user_string() for key in counted), "no attempts at it are recorded")
-    return asset_key
+    return asset_key, asset_key
 
 
 def _outcomes(instance: "dg.DagsterInstance", asset_key: "dg.AssetKey") -> "Mapping[str, Outcome]":
@@ -208,22 +228,48 @@ def _unknown(name: str, valid: Iterable[str], what: str = "it is not known") -> 
     return PermanentFailure(f"{name}: {what} on this instance; valid assets:{lines}")
 
 
+def _candidates(
+    instance: "dg.DagsterInstance", inventoried: "dg.AssetKey", asset_key: "dg.AssetKey"
+) -> "dict[str, tuple[str, Outcome]]":
+    """Return the state and outcome of what was tried, or stands in an asset's inventory, and is not retired."""
+    from ol_core.dagster_storage import latest_check
+    from ol_core.orchestration.desired_state import Outcome
+    from ol_core.orchestration.inventory import BEHIND_METADATA, INVENTORY_CHECK
+
+    known = _outcomes(instance, asset_key)
+    found = {one: (_ENDINGS[outcome.ending], outcome) for one, outcome in known.items()}
+    inventory = latest_check(instance, inventoried, INVENTORY_CHECK)
+    listed: Any = (
+        inventory.metadata[BEHIND_METADATA].value if inventory and BEHIND_METADATA in inventory.metadata else {}
+    )
+    made = instance.get_materialized_partitions(inventoried) if listed else set()
+    for partition, version in listed.items():
+        outcome = known.get(partition) or Outcome(version, 0, "r", 0)
+        if partition not in made and not outcome.failed:
+            found[partition] = ("never built", outcome)
+        elif outcome.holds and version not in ("", outcome.version):
+            found[partition] = ("stale", outcome)
+    return {one: (state, outcome) for one, (state, outcome) in found.items() if not outcome.retired}
+
+
 def _chosen(
-    instance: "dg.DagsterInstance", asset_key: "dg.AssetKey", partitions: Sequence[str], states: set[str]
-) -> "dict[str, Outcome]":
-    known = {one: outcome for one, outcome in _outcomes(instance, asset_key).items() if not outcome.retired}
+    asset_key: "dg.AssetKey",
+    candidates: "Mapping[str, tuple[str, Outcome]]",
+    partitions: Sequence[str],
+    states: set[str],
+) -> "dict[str, tuple[str, Outcome]]":
     if states:
-        return {one: outcome for one, outcome in known.items() if _ENDINGS[outcome.ending] in states}
+        return {one: candidate for one, candidate in candidates.items() if candidate[0] in states}
     for one in partitions:
-        if one not in known:
-            name, close = asset_key.to_user_string(), get_close_matches(one, known, n=5, cutoff=0.3)
-            valid = f"; did you mean {', '.join(close)}?" if close else ""
-            raise PermanentFailure(f"{one} is retired, or was never tried, in {name}{valid}")
-    return {one: known[one] for one in partitions}
+        if one not in candidates:
+            close = get_close_matches(one, candidates, n=5, cutoff=0.3)
+            name, valid = asset_key.to_user_string(), f"; did you mean {', '.join(close)}?" if close else ""
+            raise PermanentFailure(f"{one} is retired, or was never tried nor missed, in {name}{valid}")
+    return {one: candidates[one] for one in partitions}
 
 
 def _rows(
-    instance: "dg.DagsterInstance", asset_key: "dg.AssetKey", chosen: "Mapping[str, Outcome]"
+    instance: "dg.DagsterInstance", asset_key: "dg.AssetKey", chosen: "Mapping[str, tuple[str, Outcome]]"
 ) -> list[dict[str, Any]]:
     from ol_core.orchestration.desired_state import failure_reasons
 
@@ -231,19 +277,23 @@ def _rows(
     return [
         {
             "partition": partition,
-            "state": _ENDINGS[outcome.ending],
+            "state": state,
             "attempts": outcome.attempts,
             "reason": reasons.get(partition, ""),
         }
-        for partition, outcome in sorted(chosen.items())
+        for partition, (state, outcome) in sorted(chosen.items())
     ]
 
 
-def _forgive(instance: "dg.DagsterInstance", asset_key: "dg.AssetKey", chosen: "Mapping[str, Outcome]") -> None:
-    from ol_core.orchestration.desired_state import attempts_reset
+def _forgive(
+    instance: "dg.DagsterInstance", asset_key: "dg.AssetKey", chosen: "Mapping[str, tuple[str, Outcome]]"
+) -> None:
+    from ol_core.orchestration.desired_state import attempts_reset, outcomes
 
-    for partition, outcome in chosen.items():
-        instance.report_runless_asset_event(attempts_reset(asset_key, partition, outcome.version))
+    before = outcomes(instance, asset_key, list(chosen))
+    for partition, (_, outcome) in chosen.items():
+        event = attempts_reset(asset_key, partition, outcome.version, before=before.get(partition))
+        instance.report_runless_asset_event(event)
 
 
 def _shrinks(instance: "dg.DagsterInstance", assets: Sequence[str]) -> "list[Shrink]":

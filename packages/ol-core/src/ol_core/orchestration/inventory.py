@@ -22,10 +22,14 @@ INVENTORY_CHECK = "inventory"
 ATTEMPTS_METADATA = "attempts_under"
 """Metadata of an evaluation: the asset under which the attempts at this asset's partitions stand."""
 
+BEHIND_METADATA = "behind"
+"""Metadata of an evaluation: partitions never built or stale, and the version wanted of each, if known."""
+
 State = Literal["quarantined", "failed", "never built", "stale"]
 STATES: Sequence[State] = ("failed", "quarantined", "never built", "stale")
 
 _SAMPLE = 20
+_BEHIND = 500
 _REASON_CHARACTERS = 300
 
 
@@ -56,6 +60,7 @@ class Inventory:
         partitions: How many partitions there are.
         counts: How many are in each state; a partition is in one at most.
         sample: Some of them.
+        behind: Those never built or stale, up to a bound, and the version wanted of each; "" where it is unknown.
     """
 
     asset_key: dg.AssetKey
@@ -63,6 +68,7 @@ class Inventory:
     partitions: int
     counts: Mapping[State, int]
     sample: Sequence[Entry] = field(repr=False)
+    behind: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def passed(self) -> bool:
@@ -71,9 +77,9 @@ class Inventory:
 
     @property
     def command(self) -> str:
-        """The command that has the partitions tried again; empty where none needs it."""
-        options = [f"--{state}" for state in STATES[:2] if self.counts[state]]
-        return shlex.join(["ol", "recover", self.attempts_under.to_user_string(), *options]) if options else ""
+        """The command that has the partitions tried at once; empty where there are none."""
+        options = [f"--{state.replace(' ', '-')}" for state in STATES if self.counts[state]]
+        return shlex.join(["ol", "recover", self.asset_key.to_user_string(), *options]) if options else ""
 
     @property
     def digests(self) -> tuple[str, str]:
@@ -111,6 +117,7 @@ class Inventory:
             **{state.replace(" ", "_"): dg.MetadataValue.int(self.counts[state]) for state in STATES},
             ATTEMPTS_METADATA: dg.MetadataValue.text(self.attempts_under.to_user_string()),
             **({"sample": dg.MetadataValue.md(table)} if rows else {}),
+            **({BEHIND_METADATA: dg.MetadataValue.json(dict(self.behind))} if self.behind else {}),
             **({"recover": dg.MetadataValue.text(self.command)} if self.command else {}),
         }
 
@@ -146,7 +153,8 @@ def take(
             *(Entry(one, "never built", 0, "its turn is to come") for one in sorted(never)[:_SAMPLE]),
             *(Entry(one, "stale", 0, "its turn is to come") for one in sorted(stale)[:_SAMPLE]),
         ]
-        yield Inventory(asset_key, step.asset_key, len(live), counts, sample[:_SAMPLE])
+        listed_behind = {one: wanted.get(one, "") for one in [*sorted(never), *sorted(stale)][:_BEHIND]}
+        yield Inventory(asset_key, step.asset_key, len(live), counts, sample[:_SAMPLE], listed_behind)
 
 
 def news(  # noqa: PLR0913 - what is, what should be, and what was said
