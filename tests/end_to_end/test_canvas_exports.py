@@ -200,9 +200,10 @@ def test_exports_that_fail_expire_or_never_end_cost_the_others_nothing(platform:
 
 def test_a_failing_export_is_tried_a_bounded_number_of_times(platform: Platform) -> None:
     platform.campus.behaviour.canvas_no_attachment = {FIRST}
+    short = platform.limited(export_deadline_seconds=3.0)
     for hours in range(8):
         with later(hours=hours):
-            platform.settle()
+            short.settle()
     attempts = platform.environment.orchestration.attempts
     assert platform.submitted == {FIRST: attempts, SECOND: 1, THIRD: 1}
     assert outcomes(platform.instance, CONTENT)[str(FIRST)].attempts == attempts

@@ -143,8 +143,8 @@ def test_looks_start_early_and_grow_rare(tmp_path: Path) -> None:
         (["a state of next year"], TransientFailure, "still a state of next year"),
         ([None], TransientFailure, "still in no state"),
         ([httpx.Response(500)], TransientFailure, "unknown"),
-        ([httpx.Response(403, json={"errors": []})], PermanentFailure, "403"),
-        ([httpx.Response(200, json={"state": "exported"})], PermanentFailure, "another shape"),
+        ([httpx.Response(403, json={"errors": []})], TransientFailure, "still unknown"),
+        ([httpx.Response(200, json={"state": "exported"})], TransientFailure, "another shape"),
     ],
 )
 def test_an_export_that_ends_badly_costs_the_others_nothing(
@@ -167,9 +167,10 @@ def test_an_export_that_ends_badly_costs_the_others_nothing(
         [httpx.Response(404), "created", httpx.Response(404), "exported"],
         [httpx.Response(500), httpx.ReadTimeout("slow"), httpx.Response(502), "exported"],
         [httpx.Response(403, text=THROTTLED), httpx.Response(429, headers={"Retry-After": "300"}), "exported"],
-        [{"workflow_state": "exported"}, "exported"],
+        [*[{"workflow_state": "exported"}] * 9, "exported"],
+        [{"workflow_state": 5}, {"attachment": {"url": None}}, {"created_at": "?"}, httpx.Response(401), "exported"],
     ],
-    ids=["not visible yet", "broken", "throttled", "file not visible yet"],
+    ids=["not visible yet", "broken", "throttled", "file not visible yet", "strange"],
 )
 def test_trouble_with_a_look_does_not_end_the_wait(tmp_path: Path, looks: list[Answer]) -> None:
     assert isinstance(exports_of(Exports({A: looks}), tmp_path, A)[A], CanvasExport)
@@ -185,7 +186,9 @@ def test_an_export_whose_job_died_is_not_waited_for(tmp_path: Path, state: str) 
     assert clock.now < 1
 
 
-@pytest.mark.parametrize("answer", [httpx.Response(403, json={}), httpx.Response(404, json={}), {"id": 1}])
+@pytest.mark.parametrize(
+    "answer", [*(httpx.Response(status, json={}) for status in (401, 403, 404)), httpx.Response(200), {"id": 1}]
+)
 def test_a_job_that_says_nothing_decides_nothing(tmp_path: Path, answer: Answer) -> None:
     canvas = Exports({A: ["exporting", "exported"]}, **{"GET progress/1050": answer})
     assert isinstance(exports_of(canvas, tmp_path, A)[A], CanvasExport)
@@ -247,7 +250,7 @@ def test_an_export_that_a_killed_process_submitted_is_taken_up(tmp_path: Path) -
     next(killed)  # B is done, A is on its way
     del killed
 
-    resume = {one.partition: one for one in kept if one.partition == A}
+    resume = {one.remote_id: one for one in kept if one.partition == A}
     (result,) = client_of(canvas).export_courses({A: "1"}, tmp_path, limits=limits, resume=resume)
     assert isinstance(result[1], CanvasExport)
     assert canvas.submitted == [A, B]
@@ -255,10 +258,21 @@ def test_an_export_that_a_killed_process_submitted_is_taken_up(tmp_path: Path) -
 
 def test_an_export_of_an_older_version_is_not_taken_up(tmp_path: Path) -> None:
     canvas = Exports({})
-    old = Submission(A, "1", "49", "", time.time())
-    (result,) = client_of(canvas).export_courses({A: "2"}, tmp_path, limits=ExportLimits(), resume={A: old})
+    old = Submission(A, "1", str(canvas.job(A)), "", time.time())
+    (result,) = client_of(canvas).export_courses({A: "2"}, tmp_path, limits=ExportLimits(), resume={"old": old})
     assert isinstance(result[1], CanvasExport)
+    assert result[1].export_id == "51"
     assert canvas.submitted == [A]
+
+
+def test_an_export_is_found_among_strange_ones(tmp_path: Path) -> None:
+    canvas = Exports({})
+    canvas.job(A)
+    canvas.job(A)
+    canvas.jobs[1] |= {"created_at": "some day", "workflow_state": 5, "attachment": {"url": None}}
+    result = exports_of(canvas, tmp_path, A, wanted_since={A: time.time() - 30})[A]
+    assert isinstance(result, CanvasExport)
+    assert (result.export_id, canvas.submitted) == ("50", [])
 
 
 @pytest.mark.parametrize("lost", [httpx.ReadTimeout("slow"), httpx.Response(504), httpx.Response(500)])

@@ -28,7 +28,7 @@ from ol_core.orchestration.desired_state import (
     succeeded,
     unfinished_submissions,
 )
-from ol_core.orchestration.exports import Submission
+from ol_core.orchestration.exports import ExportLimits, Submission
 
 KEY = dg.AssetKey("exports")
 JOB = "export"
@@ -167,8 +167,29 @@ def test_submissions_are_found_until_their_export_has_an_outcome(instance: dg.Da
     instance.report_runless_asset_event(killed)
     newer = Submission("c", "2", "task of a newer version", "", now)
     instance.report_runless_asset_event(submitted(KEY, [newer], run_id="r2"))
-    found = unfinished_submissions(instance, KEY, ["a", "b", "c", "d"], max_age_seconds=60)
-    assert found == {"b": kept[1], "c": newer}
+    found = unfinished_submissions(instance, KEY, ExportLimits(deadline_seconds=60))
+    assert found == {one.remote_id: one for one in (kept[1], kept[2], newer)}
+
+
+def test_an_export_that_was_given_up_at_its_deadline_is_unfinished_until_it_counts_as_dead(
+    instance: dg.DagsterInstance,
+) -> None:
+    limits = ExportLimits(deadline_seconds=60)
+    ages = {"early": 59 - 10, "late": 61, "dead": limits.dead_after_seconds + 1, "collected": 61}
+    kept = {one: Submission(one, "1", f"task {one}", "", time.time() - age) for one, age in ages.items()}
+    for submission in kept.values():
+        with time_machine.travel(submission.submitted_at, tick=False):
+            instance.report_runless_asset_event(submitted(KEY, [submission], run_id="r1"))
+    for partition in kept:
+        fail(instance, partition, "1", TransientFailure("lost, or still at work at its deadline"))
+    materialize(instance, "collected", "1")
+    instance.report_runless_asset_event(attempts_reset(KEY, "late"))
+    assert list(unfinished_submissions(instance, KEY, limits)) == ["task late"]
+
+    again = Submission("late", "1", "task again", "", time.time())
+    instance.report_runless_asset_event(submitted(KEY, [again], run_id="r2"))
+    materialize(instance, "late", "1")
+    assert list(unfinished_submissions(instance, KEY, limits)) == ["task late"]
 
 
 @given(

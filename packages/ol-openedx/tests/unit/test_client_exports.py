@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
@@ -17,6 +18,8 @@ EXPORT = f"{STUDIO}/api/courses/v0/export/"
 BUCKET = "https://my.dotted.bucket.s3.amazonaws.com"
 A, B, C = "course-v1:O+A+R", "course-v1:O+B+R", "Old/Style/Run"
 TASK_NOT_FOUND = httpx.Response(404, json={"detail": "Task not found"})
+COURSE_GONE = httpx.Response(404, json={"error_code": "course_does_not_exist"})
+MAINTENANCE = httpx.Response(200, text="<html>", headers={"Content-Type": "text/html"})
 
 
 class Studio(OpenEdxServer):
@@ -148,12 +151,12 @@ def test_a_refused_submission_fails_its_courses_and_is_not_repeated(
         (["In Progress", "Failed"], PermanentFailure, "is Failed"),
         (["Canceled"], PermanentFailure, "is Canceled"),
         ([TASK_NOT_FOUND], TransientFailure, "export task of course-v1:O+A+R was lost"),
-        (["Pending", httpx.Response(404, json={"detail": "Course not found"})], UpstreamMissing, "Course not found"),
-        ([httpx.Response(403, json={"detail": "no"})], PermanentFailure, "403"),
+        (["Pending", COURSE_GONE], TransientFailure, "was lost: not known to Studio"),
+        ([httpx.Response(403, json={"detail": "no"})], TransientFailure, "still unknown"),
         (["In Progress"], TransientFailure, "still In Progress at its deadline"),
         (["a state of next year"], TransientFailure, "still a state of next year"),
         ([httpx.Response(500)], TransientFailure, "unknown"),
-        ([{"status": "Succeeded"}], PermanentFailure, "another shape"),
+        ([{"status": "Succeeded"}], TransientFailure, "another shape"),
     ],
 )
 def test_an_export_that_ends_badly_costs_the_others_nothing(
@@ -172,12 +175,14 @@ def test_an_export_that_ends_badly_costs_the_others_nothing(
 @pytest.mark.parametrize(
     "looks",
     [
-        [TASK_NOT_FOUND, TASK_NOT_FOUND, "Pending", TASK_NOT_FOUND, TASK_NOT_FOUND, TASK_NOT_FOUND, "Succeeded"],
+        [*[TASK_NOT_FOUND] * 9, "Pending", TASK_NOT_FOUND, TASK_NOT_FOUND, "Succeeded"],
         [httpx.Response(500), httpx.ReadTimeout("slow"), httpx.Response(502), "Succeeded"],
         [httpx.Response(429, json={"developer_message": "Expected available in 300 seconds."}), "Succeeded"],
         [httpx.Response(200, text='{"state": "Succ', headers={"Content-Type": "application/json"}), "Succeeded"],
+        [{"state": None}, {}, {"state": 3}, MAINTENANCE, "Succeeded"],
+        [httpx.Response(400), httpx.Response(401), httpx.Response(403), httpx.Response(404), "Succeeded"],
     ],
-    ids=["not visible yet", "broken", "throttled", "cut"],
+    ids=["not visible yet", "broken", "throttled", "cut", "strange", "refused"],
 )
 def test_trouble_with_a_look_does_not_end_the_wait(tmp_path: Path, looks: list[Answer]) -> None:
     assert isinstance(exports_of(Studio({A: looks}), tmp_path, A)[A], CourseExport)
@@ -239,7 +244,7 @@ def test_an_export_that_a_killed_process_submitted_is_taken_up(tmp_path: Path) -
         {A: "1"},
         tmp_path,
         limits=ExportLimits(2, 3600),
-        resume={one.partition: one for one in kept if one.partition == A},
+        resume={one.remote_id: one for one in kept if one.partition == A},
     )
     assert [course for course, _ in resumed] == [A]
     assert studio.submitted == [[A, B]]
@@ -247,7 +252,7 @@ def test_an_export_that_a_killed_process_submitted_is_taken_up(tmp_path: Path) -
 
 def test_an_export_of_an_older_version_is_not_taken_up(tmp_path: Path) -> None:
     studio = Studio({A: ["Succeeded"]})
-    old = Submission(A, "1", "task of another time", f"{BUCKET}/{A}.tar.gz", 0.0)
-    (result,) = client_of(studio).export_courses({A: "2"}, tmp_path, limits=ExportLimits(), resume={A: old})
+    old = Submission(A, "1", f"task of {A}", f"{BUCKET}/{A}.tar.gz", time.time())
+    (result,) = client_of(studio).export_courses({A: "2"}, tmp_path, limits=ExportLimits(), resume={"old": old})
     assert isinstance(result[1], CourseExport)
     assert studio.submitted == [[A]]

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote
 
-from ol_core.failures import OlError, TransientFailure
+from ol_core.failures import OlError, PermanentFailure, TransientFailure
 from ol_core.http import HttpClient, read_json
 from ol_core.orchestration.exports import Accepted, Look, Submission
-from pydantic import BaseModel, Field, TypeAdapter
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
 from ol_canvas.client.records import CanvasExport
 
@@ -24,7 +24,17 @@ _DONE = ("exported", "exported_for_course_copy")
 _BROKEN = ("failed", "deleted")
 _LISTED = 20
 
+
+def _none_if_unreadable(value: object, read: ValidatorFunctionWrapHandler) -> object:
+    try:
+        return read(value)
+    except ValidationError:
+        return None
+
+
 _Id = Annotated[str, Field(coerce_numbers_to_str=True)]
+_Unsure = WrapValidator(_none_if_unreadable)
+"""Of what an export can be followed without."""
 
 
 class _Attachment(BaseModel):
@@ -33,12 +43,12 @@ class _Attachment(BaseModel):
 
 class _ContentExport(BaseModel):
     id: _Id
-    workflow_state: str | None = None
-    export_type: str | None = None
-    created_at: datetime | None = None
-    user_id: Annotated[str | None, Field(coerce_numbers_to_str=True)] = None
-    progress_url: str | None = None
-    attachment: _Attachment | None = None
+    workflow_state: Annotated[str | None, _Unsure] = None
+    export_type: Annotated[str | None, _Unsure] = None
+    created_at: Annotated[datetime | None, _Unsure] = None
+    user_id: Annotated[str | None, Field(coerce_numbers_to_str=True), _Unsure] = None
+    progress_url: Annotated[str | None, _Unsure] = None
+    attachment: Annotated[_Attachment | None, _Unsure] = None
 
     @property
     def accepted(self) -> Accepted:
@@ -151,18 +161,27 @@ class CourseExports:
                 return Look("waiting", state or "in no state")
 
     def _job_failed(self, submission: Submission) -> bool:
-        """Whether Canvas's job died without a word to the export, which would stay as it is for ever."""
+        """Whether Canvas's job died without a word to the export, which would stay as it is for ever.
+
+        A job that cannot be read decides nothing: Canvas hides it by a 403 or 404, and by a 401 where it is older.
+        """
         if not submission.reference:
             return False
-        progress = self._canvas.request(
-            "GET", f"api/v1/progress/{part_of_path(submission.reference)}", accept=(403, 404)
-        )
-        return progress.is_success and read_json(progress, _PROGRESS).workflow_state == "failed"
+        try:
+            progress = self._canvas.request("GET", f"api/v1/progress/{part_of_path(submission.reference)}")
+            return read_json(progress, _PROGRESS).workflow_state == "failed"
+        except PermanentFailure:
+            return False
 
     def collect(self, submission: Submission) -> CanvasExport:
         """Fetch the cartridge; its address holds for a while only, so it is read again."""
         course = submission.partition
-        export = read_json(self._canvas.request("GET", _export(submission)), _EXPORT)
+        try:
+            export = read_json(self._canvas.request("GET", _export(submission)), _EXPORT)
+        except PermanentFailure as error:
+            raise TransientFailure(
+                f"{course}: what became of export {submission.remote_id} is unknown: {error}"
+            ) from error
         if not export.file_url:
             raise TransientFailure(f"{course}: the file of export {export.id} is gone; it is to be exported again")
         path = self._directory / f"{part_of_path(course)}.imscc"

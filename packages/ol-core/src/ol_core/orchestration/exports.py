@@ -2,14 +2,17 @@
 
 The machine is plain Python: a source says how to submit, look and collect; clock and sleep are given. Each submission
 is reported before anything is waited for, so whoever keeps the reports can hand them to the next process.
+
+An export takes a slot until the remote system says that it ended, or does not know it, or until it is so old that it
+counts as dead. Giving up the wait for it frees none.
 """
 
 import heapq
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, islice
 from typing import TYPE_CHECKING, Generic, Literal, Protocol, TypeVar
 
 from ol_core.failures import OlError, PermanentFailure, TransientFailure
@@ -22,8 +25,9 @@ T = TypeVar("T")
 
 _FIRST_DELAY_SECONDS = 0.2
 _LONGEST_DELAY_SECONDS = 30.0
-_LOST_AFTER = 5
-"""Looks in a row that do not find an export before it counts as lost; it may not be visible at once."""
+_LOST_AFTER_SECONDS = 60.0
+"""How long looks in a row may not find an export before it counts as lost; it may not be visible at once."""
+_DEAD_AFTER_DEADLINES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +54,9 @@ class Look:
     """What a look at an export found.
 
     Attributes:
-        state: `ready` to be collected, `failed` for good, `missing` where the remote system does not know it (yet), and
-            `waiting` for everything else: a state that nobody has heard of is waited for, until the deadline.
+        state: `ready` to be collected, `failed` for good, `missing` where the remote system does not know it (yet) or
+            has no file of it (yet), and `waiting` for everything else: a state that nobody has heard of is waited for,
+            until the deadline.
         detail: The remote system's own word for it.
         retry_after_seconds: How long it asked to be left alone.
     """
@@ -76,7 +81,7 @@ class ExportSource(Protocol[T_co]):
         """Ask for exports; say for each what became of the request. An `OlError` raised is that of all."""
 
     def look(self, submission: Submission) -> Look:
-        """Look at an export. A `TransientFailure` raised ends nothing; any other `OlError` is the export's end."""
+        """Look at an export. An `OlError` raised ends nothing: what cannot be read is waited for."""
 
     def collect(self, submission: Submission) -> T_co:
         """Fetch what was exported; raises `OlError`."""
@@ -101,6 +106,11 @@ class ExportLimits:
         return cls(stated.exports_in_flight, stated.export_deadline_seconds)
 
     @property
+    def dead_after_seconds(self) -> float:
+        """How long an export whose end nobody saw takes a slot; some never end, and nothing waits for ever."""
+        return _DEAD_AFTER_DEADLINES * self.deadline_seconds
+
+    @property
     def longest_run_seconds(self) -> float:
         """When a run that waits for exports is ended: after three deadlines; the next run takes up what is left."""
         return 3 * self.deadline_seconds
@@ -115,14 +125,29 @@ class Clock:
     unix: Callable[[], float] = time.time
 
 
+_Part = Literal["result", "before", "none"]
+
+
 @dataclass(order=True, slots=True)
 class _Running:
+    """An export on its way.
+
+    Attributes:
+        part: What its partition waits for: its `result`, or its end `before` another is submitted. `none`: it takes a
+            slot, and that is all.
+        deadline: Until when its partition waits.
+        dead_at: Until when it takes a slot.
+        missing_since: Since when looks have not found it.
+    """
+
     look_at: float
     order: int
     submission: Submission = field(compare=False)
+    part: _Part = field(compare=False)
     deadline: float = field(compare=False)
+    dead_at: float = field(compare=False)
     delay: float = field(default=_FIRST_DELAY_SECONDS, compare=False)
-    missing: int = field(default=0, compare=False)
+    missing_since: float | None = field(default=None, compare=False)
 
 
 def export_all(  # noqa: PLR0913 - what to export, how, and what to do with what becomes known
@@ -140,18 +165,16 @@ def export_all(  # noqa: PLR0913 - what to export, how, and what to do with what
         source: The remote system.
         wanted: Partitions, in order, and the version that each has now.
         limits: Exports in flight, and how long each may take.
-        resume: Submissions of earlier processes. One of the version wanted is waited for instead of submitted again.
+        resume: Submissions of earlier processes whose end nobody saw, of any partition and version, by id. Each takes a
+            slot. A partition's newest is waited for: instead of being submitted again where it is of the version
+            wanted, and before that where it is of another one, as both may write to the same place.
         on_submitted: Called with each batch that was accepted, before it is waited for: keep it, so that it can be
             taken up after a kill.
         clock: Sleep and time.
     """
     run = _Exports(source, wanted, limits, clock)
-    for partition, submission in resume.items():
-        if wanted.get(partition) == submission.version:
-            run.take_up(submission)
-    while run.running or run.waiting:
-        yield from run.submit(on_submitted)
-        yield from run.look()
+    run.take_up(resume.values())
+    return islice(run.ends(on_submitted), len(wanted))
 
 
 class _Exports(Generic[T]):
@@ -159,24 +182,39 @@ class _Exports(Generic[T]):
 
     def __init__(self, source: ExportSource[T], wanted: Mapping[str, str], limits: ExportLimits, clock: Clock) -> None:
         self._source, self._wanted, self._limits, self._clock = source, wanted, limits, clock
-        self.waiting = deque(wanted)
-        self.running: list[_Running] = []
+        self._waiting = deque(wanted)
+        self._running: list[_Running] = []
         self._order = count()
 
-    def take_up(self, submission: Submission) -> None:
-        """Wait for an export that another process submitted."""
-        self.waiting.remove(submission.partition)
-        self._watch(submission)
+    def take_up(self, submissions: Iterable[Submission]) -> None:
+        """Go on with exports that other processes submitted."""
+        now = self._clock.unix()
+        for submission in sorted(submissions, key=lambda one: one.submitted_at, reverse=True):
+            age = max(0.0, now - submission.submitted_at)
+            if age >= self._limits.dead_after_seconds:
+                return
+            part: _Part = "none"
+            if submission.partition in self._waiting:
+                self._waiting.remove(submission.partition)
+                is_wanted = submission.version == self._wanted[submission.partition]
+                part = "result" if is_wanted and age < self._limits.deadline_seconds else "before"
+            self._watch(submission, part, age)
+
+    def ends(self, on_submitted: Callable[[Sequence[Submission]], None]) -> Iterator[tuple[str, T | OlError]]:
+        """Submit and look, and give what became of each partition; without end."""
+        while True:
+            yield from self.submit(on_submitted)
+            yield from self.look()
 
     def submit(self, on_submitted: Callable[[Sequence[Submission]], None]) -> Iterator[tuple[str, OlError]]:
         """Fill up what may be in flight, some at a time: each request and each report costs the same for many."""
-        in_flight = max(1, self._limits.in_flight)
-        free = in_flight - len(self.running)
-        if not self.waiting or (self.running and free < max(1, in_flight // 4)):
+        usable = max(1, self._limits.in_flight) - sum(one.part == "none" for one in self._running)
+        free = usable - sum(one.part != "none" for one in self._running)
+        if not self._waiting or free < max(1, usable // 4):
             return
-        batch = [self.waiting.popleft() for _ in range(min(free, len(self.waiting)))]
+        batch = [self._waiting.popleft() for _ in range(min(free, len(self._waiting)))]
         try:
-            answers = self._source.submit(batch) if batch else {}
+            answers = self._source.submit(batch)
         except OlError as error:
             answers = dict.fromkeys(batch, error)
         accepted: list[Submission] = []
@@ -192,54 +230,73 @@ class _Exports(Generic[T]):
         if accepted:
             on_submitted(accepted)
         for submission in accepted:
-            self._watch(submission)
+            self._watch(submission, "result")
 
-    def _watch(self, submission: Submission) -> None:
+    def _watch(self, submission: Submission, part: _Part, age: float = 0.0) -> None:
         now = self._clock.monotonic()
-        age = max(0.0, self._clock.unix() - submission.submitted_at)
         deadline = now + max(0.0, self._limits.deadline_seconds - age)
-        heapq.heappush(
-            self.running, _Running(min(deadline, now + _FIRST_DELAY_SECONDS), next(self._order), submission, deadline)
-        )
+        dead_at = now + self._limits.dead_after_seconds - age
+        look_at = min(deadline, now + _FIRST_DELAY_SECONDS)
+        heapq.heappush(self._running, _Running(look_at, next(self._order), submission, part, deadline, dead_at))
 
     def look(self) -> Iterator[tuple[str, T | OlError]]:
-        """Look at the export whose turn it is; nothing where none is running."""
-        if not self.running:
+        """Look at the export whose turn it is, and say what became of its partition where that is known now."""
+        if not self._running:
             return
-        export = heapq.heappop(self.running)
+        export = heapq.heappop(self._running)
         self._clock.sleep(max(0.0, export.look_at - self._clock.monotonic()))
-        try:
-            found = self._look(export)
-            outcome = self._source.collect(export.submission) if found is None else found
-        except OlError as error:
-            yield export.submission.partition, error
+        found, now, part = self._look(export), self._clock.monotonic(), export.part
+        if found.state == "waiting" and now < export.deadline:
+            self._again(export, found, until=export.deadline)
             return
-        if isinstance(outcome, Look):
-            self._again(export, outcome)
-        else:
-            yield export.submission.partition, outcome
+        export.part = "none"
+        if found.state == "waiting" and now < export.dead_at:
+            self._again(export, found, until=export.dead_at)
+        submission = export.submission
+        partition = submission.partition
+        if part == "before":
+            self._waiting.appendleft(partition)
+        is_wanted = partition in self._waiting and submission.version == self._wanted[partition]
+        if is_wanted and found.state == "ready":  # late, but before it is submitted again
+            self._waiting.remove(partition)
+            part = "result"
+        if part == "result":
+            yield partition, self._end(submission, found)
 
-    def _look(self, export: _Running) -> Look | None:
-        """Return None where the export is to be collected, and what it is else while there is time to wait."""
-        partition, remote_id = export.submission.partition, export.submission.remote_id
+    def _look(self, export: _Running) -> Look:
+        """Look; `missing` is only what counts as lost."""
         try:
             found = self._source.look(export.submission)
-        except TransientFailure as error:  # the export goes on; only the deadline ends the wait
-            found = Look("waiting", f"unknown ({error})", error.retry_after_seconds or 0.0)
-        if found.state == "ready":
-            return None
-        if found.state == "failed":
-            raise PermanentFailure(f"{partition}: export {remote_id} is {found.detail}")
-        export.missing = export.missing + 1 if found.state == "missing" else 0
-        if export.missing >= _LOST_AFTER:
-            raise TransientFailure(f"{partition}: export {remote_id} was lost; it is to be exported again")
-        if self._clock.monotonic() >= export.deadline:
-            raise TransientFailure(f"{partition}: export {remote_id} is still {found.detail} at its deadline")
-        return found
-
-    def _again(self, export: _Running, found: Look) -> None:
-        export.delay = min(_LONGEST_DELAY_SECONDS, export.delay * 1.5)
+        except OlError as error:  # the export goes on; only the deadline ends the wait
+            after = error.retry_after_seconds if isinstance(error, TransientFailure) else None
+            found = Look("waiting", f"unknown ({error})", after or 0.0)
         now = self._clock.monotonic()
-        export.look_at = min(export.deadline, now + max(export.delay, found.retry_after_seconds))
+        if found.state != "missing":
+            export.missing_since = None
+            return found
+        if export.missing_since is None:
+            export.missing_since = now
+        is_lost = now >= min(export.deadline, export.missing_since + _LOST_AFTER_SECONDS)
+        return found if is_lost else Look("waiting", found.detail, found.retry_after_seconds)
+
+    def _again(self, export: _Running, found: Look, *, until: float) -> None:
+        export.delay = min(_LONGEST_DELAY_SECONDS, export.delay * 1.5)
+        export.look_at = min(until, self._clock.monotonic() + max(export.delay, found.retry_after_seconds))
         export.order = next(self._order)
-        heapq.heappush(self.running, export)
+        heapq.heappush(self._running, export)
+
+    def _end(self, submission: Submission, found: Look) -> T | OlError:
+        """Return what an export comes to that is not waited for any longer."""
+        export = f"{submission.partition}: export {submission.remote_id}"
+        match found.state:
+            case "ready":
+                try:
+                    return self._source.collect(submission)
+                except OlError as error:
+                    return error
+            case "failed":
+                return PermanentFailure(f"{export} is {found.detail}")
+            case "missing":
+                return TransientFailure(f"{export} was lost: {found.detail}; it is to be exported again")
+            case "waiting":
+                return TransientFailure(f"{export} is still {found.detail} at its deadline")

@@ -66,7 +66,8 @@ class StudioExports:
             accept=(404,),
         )
         if not response.is_success:
-            if "task not found" in response.text.lower():
+            text = response.text.lower()
+            if "task not found" in text or "course_does_not_exist" in text:
                 return Look("missing", "not known to Studio")
             raise failure(response)
         match read_json(response, _STATUS).state:

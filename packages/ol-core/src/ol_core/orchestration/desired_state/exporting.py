@@ -65,7 +65,7 @@ def exported(  # noqa: PLR0913 - what to export, how, and what to do with it
     exports = export(
         {one: current[one] for one in due},
         limits=limits,
-        resume=unfinished_submissions(instance, asset_key, due, max_age_seconds=limits.deadline_seconds),
+        resume=unfinished_submissions(instance, asset_key, limits),
         on_submitted=lambda some: instance.report_runless_asset_event(submitted(asset_key, some, run_id=run_id)),
     )
     stored = ((one, store(one, export)) for one, export in exports)

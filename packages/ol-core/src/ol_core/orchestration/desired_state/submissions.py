@@ -1,7 +1,8 @@
 """Submissions of exports, kept as events, so that whoever runs next goes on with the same remote exports."""
 
+import math
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -15,10 +16,13 @@ from ol_core.orchestration.desired_state.outcomes import (
     Outcome,
     observations_since,
 )
-from ol_core.orchestration.exports import Submission
+from ol_core.orchestration.exports import ExportLimits, Submission
 
 SUBMITTED_TAG = "ol/submitted"
 """On an observation without partition: how many exports were submitted together."""
+
+_TRUNCATED_SECONDS = 1.0
+"""Outcomes have whole seconds."""
 
 
 def submitted(asset_key: dg.AssetKey, submissions: Sequence[Submission], *, run_id: str) -> dg.AssetObservation:
@@ -40,26 +44,26 @@ def submissions_of(event: dg.AssetObservation) -> list[Submission]:
 
 
 def unfinished_submissions(
-    instance: dg.DagsterInstance, asset_key: dg.AssetKey, partitions: Collection[str], *, max_age_seconds: float
+    instance: dg.DagsterInstance, asset_key: dg.AssetKey, limits: ExportLimits
 ) -> Mapping[str, Submission]:
-    """Return the newest submission of each partition that has no outcome yet.
+    """Return the submissions whose end nobody saw, by remote id, until they count as dead.
 
-    Args:
-        instance: Where events are recorded.
-        asset_key: The asset.
-        partitions: Only these.
-        max_age_seconds: Older submissions are not looked for; the deadline of an export.
+    An outcome ends the submission right before it, but for the one failure that only ends the wait: the transient one
+    at the submission's deadline.
     """
-    ended: set[str] = set()
+    told_at: dict[str, float] = {}  # by partition, since when an outcome stands of what was submitted before
     found: dict[str, Submission] = {}
-    for record in observations_since(instance, asset_key, time.time() - max_age_seconds):
+    for record in observations_since(instance, asset_key, time.time() - limits.dead_after_seconds):
         event = record.asset_observation
         if event is None:
             continue
         for submission in submissions_of(event):
-            if submission.partition in partitions and submission.partition not in ended:
-                found.setdefault(submission.partition, submission)
+            ended_at = told_at.pop(submission.partition, math.inf)
+            if ended_at + _TRUNCATED_SECONDS >= submission.submitted_at + limits.deadline_seconds:
+                found[submission.remote_id] = submission
+        outcome = Outcome.parse(event.tags.get(DATA_VERSION_TAG, ""))
         told_for_others = event.tags.keys() & {RUN_TAG, RETIRED_TAG, CAME_BACK_TAG}  # ended no export
-        if event.partition and not told_for_others and Outcome.parse(event.tags.get(DATA_VERSION_TAG, "")):
-            ended.add(event.partition)
+        if event.partition and outcome and outcome.ending != "r" and not told_for_others:
+            ended_at = outcome.at if outcome.ending == "t" else -math.inf
+            told_at[event.partition] = min(ended_at, told_at.get(event.partition, math.inf))
     return found
