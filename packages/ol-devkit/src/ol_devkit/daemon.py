@@ -5,12 +5,14 @@ ticked once those that it reads from are quiet, so nothing is built from half of
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from graphlib import TopologicalSorter
 from typing import Any
 
 import dagster as dg
+from dagster._core.instance import InstanceRef  # `dagster` does not export it
 from ol_core.dagster_storage import free_pool_slots, tag_run
 from ol_core.orchestration.desired_state import GIVEN_UP_TAG, UNFINISHED
 
@@ -120,10 +122,11 @@ def _round(
 def evaluate(
     instance: dg.DagsterInstance, definitions: dg.Definitions, sensor: dg.SensorDefinition, *, cursor: str | None = None
 ) -> dg.SensorResult:
-    """Evaluate a tick of a sensor; each request that it gives back names its job."""
+    """Evaluate a tick of a sensor; each request that it gives back names its job, and none has a run already."""
     resources = definitions.resources or {}
     context = dg.build_sensor_context(
         instance=instance,
+        instance_ref=_ref(instance),
         cursor=cursor,
         sensor_name=sensor.name,
         definitions=definitions,
@@ -132,7 +135,8 @@ def evaluate(
     with context:
         tick = sensor.evaluate_tick(context)
     requests = [
-        one if one.job_name else one.with_replaced_attrs(job_name=sensor.job_name) for one in tick.run_requests or []
+        one if one.job_name else one.with_replaced_attrs(job_name=sensor.job_name)
+        for one in _without_run(instance, sensor.name, tick.run_requests or [])
     ]
     return dg.SensorResult(
         run_requests=requests,
@@ -140,6 +144,31 @@ def evaluate(
         dynamic_partitions_requests=tick.dynamic_partitions_requests,
         asset_events=list(tick.asset_events or []),
     )
+
+
+def _ref(instance: dg.DagsterInstance) -> InstanceRef:
+    """Return what makes Dagster look up dynamic partitions in the instance, those that the tick adds included."""
+    return instance.get_ref() if instance.is_persistent else _in_memory(instance.root_directory)
+
+
+@cache
+def _in_memory(folder: str) -> InstanceRef:
+    return InstanceRef.from_dir(folder)  # nothing opens it: the context has the instance already
+
+
+def _without_run(
+    instance: dg.DagsterInstance, sensor: str, requests: Iterable[dg.RunRequest]
+) -> Iterator[dg.RunRequest]:
+    """Yield what the daemon starts: one run per sensor and run key, however often it is requested."""
+    keys: set[str] = set()
+    for request in requests:
+        if not request.run_key:
+            yield request
+            continue
+        tags = {"dagster/sensor_name": sensor, "dagster/run_key": request.run_key}
+        if request.run_key not in keys and not instance.get_runs(dg.RunsFilter(tags=tags), limit=1):
+            keys.add(request.run_key)
+            yield request.with_replaced_attrs(tags={**request.tags, **tags})
 
 
 def tick_error(error: Exception) -> str:
@@ -167,6 +196,7 @@ def execute(
     return definitions.resolve_job_def(str(request.job_name)).execute_in_process(
         instance=instance,
         partition_key=request.partition_key,
+        asset_selection=request.asset_selection,
         run_id=run_id,
         tags=dict(request.tags),
         run_config={**request.run_config, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},

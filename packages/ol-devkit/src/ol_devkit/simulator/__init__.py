@@ -11,7 +11,7 @@ from ol_devkit.simulator.scenarios import SCENARIOS, Scenario, Verdict, play
 from ol_devkit.simulator.simulation import Act, Script, Simulation
 from ol_devkit.simulator.stage import staged
 from ol_devkit.simulator.storage import Storage, memory, postgres, sqlite
-from ol_devkit.simulator.subject import ConditionTicker, SensorTicker, Subject, Ticker
+from ol_devkit.simulator.subject import ConditionTicker, SensorTicker, Subject, Ticker, sensors_of
 from ol_devkit.simulator.subjects import SUBJECTS
 from ol_devkit.simulator.world import World, partitions_of
 
@@ -38,6 +38,7 @@ __all__ = [
     "partitions_of",
     "play",
     "postgres",
+    "sensors_of",
     "sqlite",
     "staged",
 ]

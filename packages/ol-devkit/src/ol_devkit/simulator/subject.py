@@ -2,11 +2,13 @@
 
 import base64
 import zlib
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import dagster as dg
+from ol_core.failures import PermanentFailure
 from ol_core.orchestration.desired_state import AttemptPolicy, held_versions, outcomes
 
 from ol_devkit.daemon import evaluate
@@ -44,7 +46,7 @@ class SensorTicker:
     @property
     def interval_seconds(self) -> float:
         """Its own, or Dagster's."""
-        return float(self.sensor.minimum_interval_seconds or 30)
+        return _interval(self.sensor)
 
     def evaluate(self, instance: dg.DagsterInstance, cursor: str | None) -> dg.SensorResult:
         """Evaluate the sensor."""
@@ -52,13 +54,49 @@ class SensorTicker:
 
 
 class ConditionTicker:
-    """The automation conditions of some assets; one run per partition, as Dagster's own sensor requests them."""
+    """The automation conditions of some assets; one run per job and partition, of the assets that are requested.
+
+    Args:
+        definitions: The definitions.
+        jobs: The job that makes each asset.
+        name: What a tick is called.
+        interval_seconds: Shortest time between two ticks.
+        run_tags: Tags of each run.
+    """
 
     def __init__(
-        self, definitions: dg.Definitions, jobs: Mapping[dg.AssetKey, str], *, interval_seconds: float = 30.0
+        self,
+        definitions: dg.Definitions,
+        jobs: Mapping[dg.AssetKey, str],
+        *,
+        name: str = "automation conditions",
+        interval_seconds: float = 30.0,
+        run_tags: Mapping[str, str] = {},
     ) -> None:
-        self.name, self.interval_seconds = "automation conditions", interval_seconds
-        self._definitions, self._jobs = definitions, jobs
+        self.name, self.interval_seconds = name, interval_seconds
+        self._definitions, self._jobs, self._run_tags = definitions, jobs, run_tags
+
+    @classmethod
+    def of(cls, definitions: dg.Definitions, sensor: dg.AutomationConditionSensorDefinition) -> "ConditionTicker":
+        """Return the ticker of a sensor of conditions, which only Dagster's daemon evaluates.
+
+        Raises:
+            PermanentFailure: it has a condition for assets without one, which only a code server evaluates.
+        """
+        if sensor.default_condition is not None:
+            raise PermanentFailure(
+                f"{sensor.name} has a default condition, which cannot be simulated; "
+                "state the condition on the assets instead"
+            )
+        keys = sensor.asset_selection.resolve(definitions.resolve_asset_graph())
+        job = definitions.resolve_implicit_global_asset_job_def().name
+        return cls(
+            definitions,
+            dict.fromkeys(sorted(keys), job),
+            name=sensor.name,
+            interval_seconds=_interval(sensor),
+            run_tags=sensor.run_tags,
+        )
 
     def evaluate(self, instance: dg.DagsterInstance, cursor: str | None) -> dg.SensorResult:
         """Evaluate the conditions."""
@@ -68,10 +106,15 @@ class ConditionTicker:
             dg.AssetSelection.assets(*self._jobs),
             cursor=self._cursor(cursor),
         )
+        graph, chosen = self._definitions.resolve_asset_graph(), defaultdict[tuple[str, str], set[dg.AssetKey]](set)
+        for key, job in self._jobs.items():
+            for partition in sorted(one or "" for one in evaluated.get_requested_partitions(key)):
+                chosen[job, partition] |= graph.get(key).execution_set_asset_keys
         requests = [
-            dg.RunRequest(job_name=job, partition_key=partition)
-            for key, job in self._jobs.items()
-            for partition in sorted(one for one in evaluated.get_requested_partitions(key) if one is not None)
+            dg.RunRequest(
+                job_name=job, partition_key=partition or None, asset_selection=sorted(keys), tags=self._run_tags
+            )
+            for (job, partition), keys in chosen.items()
         ]
         packed = base64.b64encode(zlib.compress(dg.serialize_value(evaluated.cursor).encode()))  # as Dagster keeps it
         return dg.SensorResult(run_requests=requests, cursor=packed.decode())
@@ -113,8 +156,18 @@ class Subject:
 
 
 def sensors_of(definitions: dg.Definitions, names: Collection[str] = ()) -> list[Ticker]:
-    """Return the sensors of these definitions that are called so; all without a name."""
-    return [SensorTicker(definitions, one) for one in definitions.sensors or [] if not names or one.name in names]
+    """Return what ticks the sensors of these definitions that are called so; all without a name."""
+    chosen = [one for one in definitions.sensors or [] if not names or one.name in names]
+    return [
+        ConditionTicker.of(definitions, one)
+        if isinstance(one, dg.AutomationConditionSensorDefinition)
+        else SensorTicker(definitions, one)
+        for one in chosen
+    ]
+
+
+def _interval(sensor: dg.SensorDefinition) -> float:
+    return float(sensor.minimum_interval_seconds or 30)
 
 
 def held_by_outcome(asset_key: dg.AssetKey) -> Callable[[dg.DagsterInstance], Mapping[str, str]]:
