@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from ol_devkit.simulator import SCENARIOS, SUBJECTS, Scenario, Verdict, bars, memory, play
+from ol_devkit.simulator import SCENARIOS, SUBJECTS, Scenario, Verdict, bars, memory, partitions_of, play, staged
 from ol_devkit.simulator.acts import fail, heal, kill_daemon, kill_run, publish, skip, slow, together
 
 PARTITIONS = int(os.environ.get("OL_SIMULATED_PARTITIONS", "40"))
@@ -42,3 +42,16 @@ def test_code_locations_hold(location: str) -> None:
     verdict = play(HARDSHIP, SUBJECTS[location])
     assert failures(verdict) == []
     assert verdict.figures["runs_by_end"]["killed"] == 1
+
+
+@pytest.mark.parametrize("location", ["canvas", "openedx"])
+@pytest.mark.parametrize("name", ["nothing-changes", "three-republished"])
+def test_code_locations_hold_the_same_bars(location: str, name: str) -> None:
+    (scenario,) = (one for one in SCENARIOS if one.name == name)
+    assert failures(play(scenario, SUBJECTS[location], partitions=12, open_storage=memory)) == []
+
+
+def test_canvas_is_allowed_no_more_calls_for_a_version_than_it_takes() -> None:
+    with staged(SUBJECTS["canvas"], partitions_of(12), open_storage=memory) as simulation:
+        simulation.run(1)
+        assert simulation.world.calls["versions"] == 12 * simulation.subject.calls_per_version

@@ -102,11 +102,14 @@ def nothing_is_done(simulation: Simulation, names: Partitions) -> list[Finding]:
     figures = simulation.figures
     sweeps = -(-figures.ticks[-1].number // 60)
     asked = sum(count for kind, count in simulation.world.calls.items() if kind not in ("token", "list"))
+    cost = simulation.subject.calls_per_version
+    most = sweeps * len(names) * cost
+    bar = f"at most {most:,} calls for {sweeps} sweeps of {len(names):,} versions, {cost:,} per version"
     changes = simulation.watch.asset_events - figures.events["ASSET_CHECK_EVALUATION"]
     return [
         exactly("no runs", len(figures.runs), 0),
         exactly("no materializations, no observations", changes, 0),
-        at_most(f"at most {len(names):,} calls for versions a sweep, {sweeps} sweeps", asked, sweeps * len(names)),
+        at_most(bar, asked, most),
         answers(simulation),
     ]
 

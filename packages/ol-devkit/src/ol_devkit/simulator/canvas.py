@@ -35,6 +35,9 @@ KEYS = InstanceAssets("canvas")
 _CARTRIDGE = "seeded"
 """Version of the cartridges that are held at the beginning."""
 
+_CALLS_PER_VERSION = 4
+"""Files, pages, assignments and modules; folders are asked for only where there are files, and here are none."""
+
 _MANIFEST = """<manifest identifier="m" xmlns="http://www.imsglobal.org/xsd/imsccv1p1/imscp_v1p1">
 <metadata><schema>IMS Common Cartridge</schema><schemaversion>1.1.0</schemaversion></metadata><organizations/>
 <resources><resource identifier="r" type="webcontent" href="f.txt"><file href="f.txt"/></resource></resources>
@@ -45,7 +48,7 @@ class Canvas(WorldTransport):
     """A Canvas with one account; a page of each course says its version."""
 
     def kind(self, request: httpx.Request) -> str:
-        """Return `list`, `versions` (four calls per course), `submit`, `find`, `look`, `user` or `collect`."""
+        """Return `list`, `versions` (several per course), `submit`, `find`, `look`, `user` or `collect`."""
         match request.url.path.strip("/").split("/"):
             case ["api", "v1", "accounts", _, "courses"]:
                 return "list"
@@ -145,6 +148,7 @@ def canvas(world: World, folder: Path) -> Subject:
         held=held_by_outcome(KEYS.course_content),
         given_up=given_up_by_outcome(KEYS.course_content, policy),
         listed=lambda: _listed(transport),
+        calls_per_version=_CALLS_PER_VERSION,
     )
 
 

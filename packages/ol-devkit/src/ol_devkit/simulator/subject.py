@@ -140,6 +140,7 @@ class Subject:
         held: Reads which version (as wanted) each partition holds.
         given_up: Reads which partitions need a person, and the version (as wanted) that cannot be had.
         listed: Makes the events which say that what the source lists is held as well.
+        calls_per_version: Most calls of its source by which a sweep learns one partition's version.
     """
 
     name: str
@@ -153,6 +154,7 @@ class Subject:
     held: Callable[[dg.DagsterInstance], Mapping[str, str]]
     given_up: Callable[[dg.DagsterInstance], Mapping[str, str]]
     listed: Callable[[], Iterable[Event]] = lambda: ()
+    calls_per_version: int = 1
 
 
 def sensors_of(definitions: dg.Definitions, names: Collection[str] = ()) -> list[Ticker]:
