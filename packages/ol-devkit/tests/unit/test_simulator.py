@@ -5,8 +5,9 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from ol_core.orchestration.desired_state import held_versions, latest_by_partition
-from ol_devkit.simulator import Simulation, generic, memory, partitions_of, staged
-from ol_devkit.simulator.acts import fail, kill_daemon, kill_run, publish, refuse, skip, slow, together
+from ol_core.orchestration.retirement import bury
+from ol_devkit.simulator import Simulation, bars, generic, memory, partitions_of, staged
+from ol_devkit.simulator.acts import fail, kill_daemon, kill_run, publish, refuse, remember_live, skip, slow, together
 from ol_devkit.simulator.clock import FakeClock
 from ol_devkit.simulator.stage import OpenStorage
 from ol_devkit.simulator.storage import sqlite
@@ -123,6 +124,22 @@ def test_what_never_succeeds_is_given_up_and_is_not_behind(simulation: Simulatio
     assert simulation.behind() == {}
     simulation.world.versions |= {FIRST: "3", SECOND: "3"}
     assert simulation.behind() == {FIRST: "3", SECOND: "3"}
+
+
+def test_what_is_retired_for_a_while_is_seen_although_it_is_back_at_the_end(simulation: Simulation) -> None:
+    def bury_two(simulation: Simulation) -> None:
+        bury(simulation.storage.instance, simulation.subject.asset_key, [FIRST, SECOND], "not listed")
+
+    simulation.script = {2: bury_two, 3: together(remember_live("before"), remember_live("after"))}
+    simulation.run(61)  # a sweep, which takes them back
+    names = list(VERSIONS)
+    assert len(simulation.storage.instance.get_dynamic_partitions(simulation.subject.partitions)) == len(names)
+    judged = [*bars.discovery(simulation, names), *bars.shrunk(simulation, names)]
+    missed = {one.bar: one.measured for one in judged if one.bar.startswith("nothing is retired") and not one.holds}
+    assert missed == {
+        "nothing is retired, not even for a while": "2",
+        "nothing is retired without an acknowledgement": "2 are missing, 0 too many",
+    }
 
 
 def test_figures_add_up() -> None:

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 
-from ol_core.orchestration.retirement import acknowledge, standing_shrinks
+import dagster as dg
+from ol_core.orchestration.retirement import acknowledge, live_partitions, standing_shrinks
 
 from ol_devkit.simulator.simulation import Act, DaemonDeath, Simulation
 from ol_devkit.simulator.world import Fault, Listing, Refusal
@@ -119,6 +120,17 @@ def remember_partitions(name: str) -> Act:
     def act(simulation: Simulation) -> None:
         instance = simulation.storage.instance
         simulation.remembered[name] = set(instance.get_dynamic_partitions(simulation.subject.partitions))
+
+    return act
+
+
+def remember_live(name: str) -> Act:
+    """Note which partitions there are at this time and are not retired."""
+
+    def act(simulation: Simulation) -> None:
+        instance, subject = simulation.storage.instance, simulation.subject
+        definition = dg.DynamicPartitionsDefinition(name=subject.partitions)
+        simulation.remembered[name] = live_partitions(instance, subject.asset_key, definition)
 
     return act
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from ol_core.dagster_storage import latest_check
-from ol_core.orchestration.desired_state import MAX_ATTEMPTS, latest_by_partition
+from ol_core.orchestration.desired_state import MAX_ATTEMPTS, RETIRED_TAG, latest_by_partition, observations_since
 from ol_core.orchestration.inventory import INVENTORY_CHECK
 from ol_core.orchestration.sweep import DAEMON_SENSOR_TIMEOUT_SECONDS
 
@@ -200,9 +200,14 @@ def slower(simulation: Simulation, names: Partitions) -> list[Finding]:
 
 def discovery(simulation: Simulation, names: Partitions) -> list[Finding]:
     """Judge what is concluded from a list that cannot be believed."""
-    held = len(simulation.storage.instance.get_dynamic_partitions(simulation.subject.partitions))
+    instance, asset_key = simulation.storage.instance, simulation.subject.asset_key
+    seen = (
+        record.asset_observation for record in observations_since(instance, asset_key, simulation.world.clock.began_at)
+    )
+    retired = sum(1 for event in seen if event and event.tags.get(RETIRED_TAG) == "retired")
     return [
-        exactly("nothing is retired", held, len(names)),
+        exactly("nothing is retired, not even for a while", retired, 0),
+        exactly("nothing is removed", len(instance.get_dynamic_partitions(simulation.subject.partitions)), len(names)),
         exactly("no runs", len(runs(simulation)), 0),
         converged(simulation),
     ]

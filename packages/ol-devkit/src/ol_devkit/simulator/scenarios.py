@@ -16,6 +16,7 @@ from ol_devkit.simulator.acts import (
     monitor_after,
     publish,
     refuse,
+    remember_live,
     remember_partitions,
     skip,
     slow,
@@ -187,7 +188,7 @@ SCENARIOS: Sequence[Scenario] = (
         260,
         lambda names: {
             10: unpublish(names[len(names) * 2 // 5 :]),
-            SWEEP + 30: together(remember_partitions("before"), acknowledge_shrink()),
+            SWEEP + 30: together(remember_live("before"), acknowledge_shrink()),
             SWEEP + 190: remember_partitions("after"),
         },
         bars.shrunk,
