@@ -66,7 +66,12 @@ def dev(
 @click.command()
 @click.argument("scenario", required=False)
 @click.option("--list", "is_list", is_flag=True, help="List the scenarios.")
-@click.option("--location", default="generic", show_default=True, help="What is judged: generic, or a code location.")
+@click.option(
+    "--location",
+    default="generic",
+    show_default=True,
+    help="What is judged: generic, canvas, openedx, or module:function of your own, which returns a Subject.",
+)
 @click.option("--partitions", type=click.IntRange(min=10), help="How many; by default what the scenario says.")
 @click.option("--ticks", type=click.IntRange(min=1), help="How long; by default what the scenario says.")
 @click.option("--postgres", "database", help="Address of an empty PostgreSQL database instead of SQLite.")

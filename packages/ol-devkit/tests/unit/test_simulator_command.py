@@ -1,8 +1,13 @@
 import json
+import re
+from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 from ol_devkit.commands import simulate
 from ol_devkit.simulator import SCENARIOS
+
+README = Path(__file__).parents[2] / "README.md"
 
 
 def test_scenarios_are_listed() -> None:
@@ -27,7 +32,31 @@ def test_a_bar_that_is_missed_ends_with_1_and_says_which() -> None:
 
 
 def test_what_does_not_exist_is_refused_with_what_does() -> None:
-    for arguments, valid in [(["naught"], "nothing-changes"), (["deaths", "--location", "naught"], "generic")]:
-        result = CliRunner().invoke(simulate, arguments)
-        assert result.exit_code == 1
-        assert valid in str(result.exception)
+    result = CliRunner().invoke(simulate, ["naught"])
+    assert result.exit_code == 1
+    assert "nothing-changes" in str(result.exception)
+
+
+def test_a_subject_of_ones_own_is_judged_as_the_readme_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (example,) = re.findall(r"`judged\.py`.*?```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "judged.py").write_text(example, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    result = CliRunner().invoke(simulate, ["three-republished", "--location", "judged:subject", "--partitions", "10"])
+    assert result.exit_code == 0, result.output
+    assert "three-republished: courses, 10 partitions" in result.output
+
+
+@pytest.mark.parametrize(
+    ("location", "said"),
+    [
+        ("naught", "nothing called 'naught' can be judged; valid are generic, canvas, openedx, or module:function"),
+        ("naught:subject", "No module named 'naught'"),
+        ("json:subject", "has no attribute 'subject'"),
+        ("itertools:chain", "returns a chain, not a Subject"),
+        ("json:", "nothing called 'json:'"),
+    ],
+)
+def test_a_location_that_is_not_a_subject_is_refused(location: str, said: str) -> None:
+    result = CliRunner().invoke(simulate, ["deaths", "--location", location])
+    assert result.exit_code == 1
+    assert said in str(result.exception)

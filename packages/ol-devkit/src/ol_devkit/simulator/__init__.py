@@ -12,7 +12,7 @@ from ol_devkit.simulator.simulation import Act, Script, Simulation
 from ol_devkit.simulator.stage import staged
 from ol_devkit.simulator.storage import Storage, memory, postgres, sqlite
 from ol_devkit.simulator.subject import ConditionTicker, SensorTicker, Subject, Ticker, sensors_of
-from ol_devkit.simulator.subjects import SUBJECTS
+from ol_devkit.simulator.subjects import SUBJECTS, subject_called
 from ol_devkit.simulator.world import World, partitions_of
 
 __all__ = [
@@ -41,4 +41,5 @@ __all__ = [
     "sensors_of",
     "sqlite",
     "staged",
+    "subject_called",
 ]

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from ol_devkit.simulator.scenarios import SCENARIOS, Scenario, Verdict, play
 from ol_devkit.simulator.storage import Storage, postgres, sqlite
-from ol_devkit.simulator.subjects import SUBJECTS
+from ol_devkit.simulator.subjects import subject_called
 
 _BYTES = {"database_bytes", "cursor_bytes_max", "peak_memory_bytes"}
 
@@ -45,9 +45,8 @@ def run_simulation(  # noqa: PLR0913 - the command's options
     def open_storage(folder: Path) -> AbstractContextManager[Storage]:
         return sqlite(folder) if database is None else postgres(folder, database)
 
-    if location not in SUBJECTS:
-        raise PermanentFailure(f"nothing called {location!r} can be judged; there are {', '.join(SUBJECTS)}")
-    verdict = play(_chosen(name), SUBJECTS[location], partitions=partitions, ticks=ticks, open_storage=open_storage)
+    scenario, make_subject = _chosen(name), subject_called(location)
+    verdict = play(scenario, make_subject, partitions=partitions, ticks=ticks, open_storage=open_storage)
     if as_json:
         click.echo(json.dumps({**asdict(verdict), "holds": verdict.holds}, indent=2))
     else:
