@@ -1,4 +1,4 @@
-"""The one module that imports `dagster._core`: queries over partitions, checks, backfills, pools.
+"""Where production imports `dagster._core`, and nowhere else: queries over partitions, checks, backfills, pools.
 
 Dagster's public API reads events one page at a time, with all that is in them; over thousands of partitions that costs
 seconds per tick. `tests/unit/test_dagster_storage.py` fails where a release changes what is used here.
