@@ -206,16 +206,17 @@ class _Turns:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._pause = 0.0
-        self._next_at = -math.inf
+        self._next_at = self._said = -math.inf
 
     def space(self, pause: float | None, *, now: float) -> None:
         """Let requests go so many seconds apart; 0 or less for as they come, None for no sooner than said before."""
         with self._lock:
             if pause is None:
-                self._pause = 0.0
+                self._pause, self._next_at = 0.0, self._said
                 return
             self._pause = min(pause, self._LONGEST_PAUSE_SECONDS) if pause > 0 else 0.0  # nan is 0 too
-            self._next_at = max(self._next_at, now + self._pause) if self._pause else -math.inf
+            self._said = now + self._pause if self._pause else -math.inf
+            self._next_at = max(self._next_at, self._said) if self._pause else -math.inf
 
     def take(self, *, now: float) -> float:
         """Take the next turn; return how many seconds it is away."""
