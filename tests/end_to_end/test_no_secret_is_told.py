@@ -127,7 +127,7 @@ def test_no_canary_is_found_where_everything_fails(
     "planted",
     [
         b"canary-1234567890",
-        gzip.compress(b"canary-1234567890"),
+        gzip.compress(b"canary-1234567890", mtime=0),
         base64.b64encode(b"user:canary-1234567890"),
         json.dumps({"a": base64.urlsafe_b64encode(b"???canary-1234567890").decode()}).encode(),
     ],
