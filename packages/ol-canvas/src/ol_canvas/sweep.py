@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from ol_core.http import HttpPolicy
 from ol_core.orchestration.desired_state import as_version
-from ol_core.orchestration.sweep import Answers, Discovery, Sweep, discovered
+from ol_core.orchestration.discovery import Discovery, discovered
+from ol_core.orchestration.sweep import Answers, Sweep
 
 from ol_canvas.client import CanvasClient, CanvasCourse
 from ol_canvas.client.canvas import COURSES_AT_A_TIME

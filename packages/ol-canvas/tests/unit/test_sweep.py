@@ -10,7 +10,8 @@ from ol_canvas.client import CanvasClient
 from ol_canvas.resources import CanvasApiClientFactory, Instance
 from ol_canvas.sweep import InstanceSource
 from ol_core.failures import PermanentFailure, TransientFailure
-from ol_core.orchestration.sweep import Known, SweepCursor, Unknown
+from ol_core.orchestration.discovery import Known, Unknown
+from ol_core.orchestration.sweep import SweepCursor
 from ol_core.secrets import LocalSecrets
 
 LISTINGS = ("files", "pages", "assignments", "modules")

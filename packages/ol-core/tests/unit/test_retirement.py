@@ -23,6 +23,7 @@ from ol_core.orchestration.desired_state import (
     recorded,
     succeeded,
 )
+from ol_core.orchestration.discovery import Discovery, Known, Unknown
 from ol_core.orchestration.retirement import (
     RETIREMENT_CHECK,
     ShrinkGuard,
@@ -30,7 +31,7 @@ from ol_core.orchestration.retirement import (
     live_partitions,
     standing_shrinks,
 )
-from ol_core.orchestration.sweep import Discovery, Known, Sweep, Unknown
+from ol_core.orchestration.sweep import Sweep
 from ol_core.orchestration.sweep_tick import COVERAGE_CHECK, SweepPlan, sweep_tick
 
 KEY = dg.AssetKey("exports")

@@ -9,7 +9,8 @@ import pytest
 import time_machine
 from ol_core.failures import OlError, TransientFailure, UpstreamMissing
 from ol_core.orchestration.desired_state import AttemptPolicy, Step
-from ol_core.orchestration.sweep import Discovery, Known, Sweep, Unknown
+from ol_core.orchestration.discovery import Discovery, Known, Unknown
+from ol_core.orchestration.sweep import Sweep
 from ol_core.orchestration.sweep_tick import COVERAGE_CHECK, SweepPlan, sweep_tick
 
 PARTITIONS = dg.DynamicPartitionsDefinition(name="courses")

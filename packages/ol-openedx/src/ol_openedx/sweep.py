@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from ol_core.failures import UpstreamMissing
 from ol_core.http import HttpPolicy
 from ol_core.orchestration.desired_state import as_version
-from ol_core.orchestration.sweep import Answers, Discovery, Sweep, Unknown, discovered
+from ol_core.orchestration.discovery import Discovery, Unknown, discovered
+from ol_core.orchestration.sweep import Answers, Sweep
 
 from ol_openedx.client import CourseRun, OpenEdxClient
 from ol_openedx.client.openedx import VERSIONS_AT_ONCE

@@ -1,7 +1,7 @@
 """A deployment as a source of sweeps: a list that the LMS's throttle does not let a tick read to its end."""
 
 import httpx
-from ol_core.orchestration.sweep import Discovery, Known, Unknown
+from ol_core.orchestration.discovery import Discovery, Known, Unknown
 from ol_openedx.client import OpenEdxClient
 from ol_openedx.sweep import SWEEP_POLICY, DeploymentSource
 

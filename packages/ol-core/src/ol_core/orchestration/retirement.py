@@ -28,7 +28,7 @@ from ol_core.orchestration.desired_state import (
     outcome_event,
     outcomes,
 )
-from ol_core.orchestration.sweep import Discovery, Known, Unknown
+from ol_core.orchestration.discovery import Discovery, Known, Unknown
 
 RETIREMENT_CHECK = "partition_retirement"
 """Name of the asset check that fails while an implausible shrink of the source awaits acknowledgement."""

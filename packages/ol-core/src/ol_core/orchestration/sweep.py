@@ -1,9 +1,9 @@
 """A sweep: ask a source for the version of everything that it has, a part in each tick, without ever falling asleep.
 
-Plain Python. `Discovery` says what exists, or that nobody knows. A `Sweep` has a deadline that counts from its
-construction, at the entry of a tick; it asks in batches, a few at a time, and gives back where it got to. The order is
-another one in each rotation and does not depend on what comes and goes, so nobody is left out for ever. Where some in a
-row fail, a few others are asked before the source is taken to be down, so a few bad ones stop nobody.
+Plain Python. A `Sweep` has a deadline that counts from its construction, at the entry of a tick; it asks in batches, a
+few at a time, and gives back where it got to. The order is another one in each rotation and does not depend on what
+comes and goes, so nobody is left out for ever. Where some in a row fail, a few others are asked before the source is
+taken to be down, so a few bad ones stop nobody.
 """
 
 import asyncio
@@ -19,7 +19,6 @@ import zlib
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
 
 from pydantic import TypeAdapter
 
@@ -32,71 +31,6 @@ _OUTAGE_CALLS = 5
 """After so many calls in a row that fail transiently, as many others decide whether it is an outage of the source."""
 
 _SAMPLE = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """The source said what it has, to the end.
-
-    Attributes:
-        keys: Partition keys of all that exists.
-        version: Version of the list itself; "" where nothing is made of it.
-    """
-
-    keys: Collection[str]
-    version: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Unknown:
-    """Nobody knows what the source has; nothing may be concluded from it, least of all that something is gone.
-
-    Attributes:
-        reason: What went wrong.
-        seen: Keys that exist, as far as the source said.
-        goes_on: Whether the next tick asks again, since the source reads on then where it stopped.
-    """
-
-    reason: str
-    seen: Collection[str] = ()
-    goes_on: bool = False
-
-
-Discovery = Known | Unknown
-
-T = TypeVar("T")
-
-
-def discovered(  # noqa: PLR0913 - a list, what it is a list of, and how long it may take
-    listed: Iterable[T],
-    *,
-    what: str,
-    key: Callable[[T], str],
-    version: Callable[[Collection[T]], str],
-    budget_seconds: float,
-    clock: Callable[[], float] = time.monotonic,
-) -> Discovery:
-    """Read a source's list to its end; nobody knows what exists where that fails or takes too long.
-
-    Args:
-        listed: What the source lists, page by page.
-        what: What it is a list of, in the plural, for messages.
-        key: Gives the partition key of an entry.
-        version: Gives the version of the whole list.
-        budget_seconds: How long it may take.
-        clock: Seconds that only grow.
-    """
-    deadline = clock() + budget_seconds
-    found: list[T] = []
-    try:
-        for one in listed:
-            found.append(one)
-            if clock() > deadline:
-                reason = f"the list of {what} is longer than can be read in {budget_seconds:.0f} s"
-                return Unknown(f"{reason}; raise DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS", [key(one) for one in found])
-    except OlError as error:
-        return Unknown(f"the list of {what}: {type(error).__name__}: {error}", [key(one) for one in found])
-    return Known([key(one) for one in found], version(found))
 
 
 Answers = Mapping[str, str | OlError]

@@ -14,9 +14,10 @@ import dagster as dg
 
 from ol_core.failures import TransientFailure
 from ol_core.orchestration.desired_state import AttemptPolicy, Decision, Outcome, Step, decide, outcomes
+from ol_core.orchestration.discovery import Discovery, Known
 from ol_core.orchestration.inventory import news
 from ol_core.orchestration.retirement import Retirement, ShrinkGuard, retire
-from ol_core.orchestration.sweep import Discovery, Known, Sweep, SweepCursor, SweepResult, tick_budget_seconds
+from ol_core.orchestration.sweep import Sweep, SweepCursor, SweepResult, tick_budget_seconds
 
 COVERAGE_CHECK = "sweep_coverage"
 """Name of the asset check that says how much of the source was read in the last rotation."""

@@ -15,8 +15,9 @@ from ol_core.orchestration.desired_state import (
     exported,
     succeeded,
 )
+from ol_core.orchestration.discovery import Discovery, Known, Unknown
 from ol_core.orchestration.exports import Accepted, Clock, ExportLimits, Look, Submission, export_all
-from ol_core.orchestration.sweep import Discovery, Known, Sweep, Unknown
+from ol_core.orchestration.sweep import Sweep
 from ol_core.orchestration.sweep_tick import TICK_SECONDS, SweepPlan, sweep_tick
 
 from ol_devkit.simulator.subject import Event, Subject, given_up_by_outcome, held_by_outcome, sensors_of
