@@ -3,19 +3,17 @@ import io
 import os
 import tempfile
 from base64 import b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar, Optional
+from typing import Any, ClassVar
 
 import dagster as dg
 import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
-from ol_core.failures import OlError, PermanentFailure, TransientFailure, UpstreamMissing
+from ol_core.failures import PermanentFailure, TransientFailure, UpstreamMissing
 from ol_core.objects import FileObjectIOManager, ObjectFile, materialization, object_key
 from ol_core.objects.files import Source
-from ol_core.orchestration.desired_state import Recorded
-from upath import UPath
 
 KEY = dg.AssetKey(["mitx", "openedx", "raw_data", "course_xml"])
 
@@ -23,12 +21,6 @@ KEY = dg.AssetKey(["mitx", "openedx", "raw_data", "course_xml"])
 @pytest.fixture
 def store(tmp_path: Path) -> FileObjectIOManager:
     return FileObjectIOManager(url=str(tmp_path / "objects"), writable=True)
-
-
-@pytest.fixture
-def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral(tempdir=str(tmp_path)) as made:
-        yield made
 
 
 @pytest.fixture
@@ -107,21 +99,6 @@ def test_a_store_that_is_not_declared_writable_refuses(tmp_path: Path, archive: 
         store.put(archive, key="a/v", version="v")
 
     assert not (tmp_path / "objects").exists()
-
-
-@pytest.mark.parametrize("scheme", ["file", "local"])
-def test_a_url_of_a_file_is_a_folder(archive: Path, tmp_path: Path, instance: dg.DagsterInstance, scheme: str) -> None:
-    store = FileObjectIOManager(url=f"{scheme}://{tmp_path}/objects", writable=True)
-    stored = store.put(archive, key="a/b%2Fc/v", version="v")
-
-    assert (tmp_path / "objects/a/b%2Fc/v").read_bytes() == b"archive"
-    assert UPath(stored.path).read_bytes() == b"archive"
-    build(store, instance, "a")
-    for reader in (as_bytes, as_path, as_upath):
-        resources = {"io_manager": store}
-        assert dg.materialize(
-            [reader, made], selection=[reader], instance=instance, resources=resources, partition_key="a"
-        ).success
 
 
 def test_reading_what_is_gone_says_what_to_do(store: FileObjectIOManager, tmp_path: Path) -> None:
@@ -206,191 +183,6 @@ def test_what_a_killed_process_left_is_removed(store: FileObjectIOManager, archi
     assert sorted(one.name for one in folder.iterdir()) == [f".partial-{os.getpid()}-y", "v"]
 
 
-PARTITIONS = dg.StaticPartitionsDefinition(["a", "b", "c"])
-
-
-@dg.asset(partitions_def=PARTITIONS)
-def made(context: dg.AssetExecutionContext) -> ObjectFile:
-    return ObjectFile([context.partition_key.encode()], suffix=".txt", metadata={"lines": 1})
-
-
-def build(store: FileObjectIOManager, instance: dg.DagsterInstance, *partitions: str) -> None:
-    for partition in partitions:
-        dg.materialize([made], instance=instance, resources={"io_manager": store}, partition_key=partition)
-
-
-def test_the_data_version_is_that_of_the_content(store: FileObjectIOManager, instance: dg.DagsterInstance) -> None:
-    build(store, instance, "a", "a", "b")
-    records = instance.fetch_materializations(made.key, limit=3).records
-    found = [one.asset_materialization for one in records if one.asset_materialization is not None]
-    versions = [str((one.tags or {})["dagster/data_version"]) for one in found]
-
-    assert versions == [one.metadata["version"].value for one in found]
-    assert versions[1] == versions[2] != versions[0]
-
-
-@dg.asset(partitions_def=PARTITIONS)
-def as_bytes(made: bytes) -> dg.MaterializeResult[None]:
-    return dg.MaterializeResult(metadata={"given": made.decode()})
-
-
-@dg.asset(partitions_def=PARTITIONS)
-def as_path(made: Path) -> dg.MaterializeResult[None]:
-    return dg.MaterializeResult(metadata={"given": made.read_text()})
-
-
-@dg.asset(partitions_def=PARTITIONS)
-def as_upath(made: UPath) -> dg.MaterializeResult[None]:
-    return dg.MaterializeResult(metadata={"given": made.read_text()})
-
-
-@pytest.mark.parametrize("reader", [as_bytes, as_path, as_upath], ids=["bytes", "Path", "UPath"])
-def test_an_input_is_what_its_annotation_says(
-    store: FileObjectIOManager, instance: dg.DagsterInstance, reader: dg.AssetsDefinition
-) -> None:
-    build(store, instance, "a", "b")
-    resources = {"io_manager": store}
-    result = dg.materialize(
-        [reader, made], selection=[reader], instance=instance, resources=resources, partition_key="b"
-    )
-
-    (event,) = result.asset_materializations_for_node(reader.op.name)
-    assert event.metadata["given"].value == "b"
-
-
-@dg.asset
-def all_of_them(made: dict[str, bytes]) -> dg.MaterializeResult[None]:
-    return dg.MaterializeResult(metadata={"given": str(sorted(made.items()))})
-
-
-@dg.asset(partitions_def=PARTITIONS, backfill_policy=dg.BackfillPolicy.single_run())
-def some_of_them(context: dg.AssetExecutionContext, made: dict[str, Path]) -> None:
-    context.log.info("given %s", sorted(made))
-    assert {partition: file.read_text() for partition, file in made.items()} == {"b": "b", "c": "c"}
-
-
-@pytest.mark.parametrize(
-    ("annotation", "given"),
-    [
-        (Path | None, Path),
-        (Optional[bytes], bytes),  # noqa: UP045 - what it is about
-        (dict, {"a": UPath}),
-        (Mapping, {"a": UPath}),
-        (dict[str, bytes] | None, {"a": bytes}),
-    ],
-    ids=str,
-)
-def test_an_input_may_be_optional_or_a_bare_dictionary(
-    store: FileObjectIOManager, instance: dg.DagsterInstance, annotation: object, given: Any
-) -> None:
-    seen: list[Any] = []
-
-    def reader(made: Any) -> None:
-        seen.append(made)
-
-    reader.__annotations__["made"] = annotation
-    build(store, instance, "a")
-    asset = dg.asset(partitions_def=PARTITIONS)(reader)
-    resources = {"io_manager": store}
-    dg.materialize([asset, made], selection=[asset], instance=instance, resources=resources, partition_key="a")
-
-    (value,) = seen
-    if isinstance(given, dict):
-        assert value.keys() == given.keys()
-        value, given = value["a"], given["a"]
-    assert isinstance(value, given)
-    assert isinstance(value, UPath) == (given is UPath)
-
-
-def test_an_input_of_many_partitions_is_a_dictionary(store: FileObjectIOManager, instance: dg.DagsterInstance) -> None:
-    build(store, instance, "a", "b", "c")
-    resources = {"io_manager": store}
-    everything = dg.materialize([all_of_them, made], selection=[all_of_them], instance=instance, resources=resources)
-    (event,) = everything.asset_materializations_for_node("all_of_them")
-    tags = {"dagster/asset_partition_range_start": "b", "dagster/asset_partition_range_end": "c"}
-    ranged = dg.materialize(
-        [some_of_them, made], selection=[some_of_them], instance=instance, resources=resources, tags=tags
-    )
-
-    assert event.metadata["given"].value == "[('a', b'a'), ('b', b'b'), ('c', b'c')]"
-    assert ranged.success
-
-
-def test_what_was_never_made_and_what_is_gone_are_named(
-    store: FileObjectIOManager, instance: dg.DagsterInstance
-) -> None:
-    resources = {"io_manager": store}
-    build(store, instance, "a", "c")
-    with pytest.raises(UpstreamMissing, match=r"made has no object for b \(1 missing\); materialize it first"):
-        dg.materialize([all_of_them, made], selection=[all_of_them], instance=instance, resources=resources)
-    instance.report_runless_asset_event(dg.AssetMaterialization(made.key, partition="b"))  # by hand: of no object
-    with pytest.raises(UpstreamMissing, match=r"made has no object for b \(1 missing\); materialize it first"):
-        dg.materialize(
-            [as_bytes, made], selection=[as_bytes], instance=instance, resources=resources, partition_key="b"
-        )
-    build(store, instance, "b")
-    (gone,) = Path(store.url).rglob("made/b/*.txt")
-    gone.unlink()
-
-    for reader in (as_bytes, as_path, as_upath):
-        with pytest.raises(UpstreamMissing, match=rf"made: cannot read {gone}: it does not exist; materialize"):
-            dg.materialize(
-                [reader, made], selection=[reader], instance=instance, resources=resources, partition_key="b"
-            )
-
-
-def test_what_was_changed_is_not_given_out(store: FileObjectIOManager, instance: dg.DagsterInstance) -> None:
-    build(store, instance, "a")
-    (changed,) = Path(store.url).rglob("made/a/*.txt")
-    changed.write_text("x")
-
-    with pytest.raises(PermanentFailure, match="it was changed after it was stored; restore it, or remove it and"):
-        dg.materialize(
-            [as_bytes, made],
-            selection=[as_bytes],
-            instance=instance,
-            resources={"io_manager": store},
-            partition_key="a",
-        )
-
-
-def test_what_is_no_file_is_refused(store: FileObjectIOManager, instance: dg.DagsterInstance) -> None:
-    @dg.asset
-    def wrong() -> str:
-        return "/some/path"
-
-    with pytest.raises(PermanentFailure, match=r"wrong returned a str; return a pathlib\.Path, a binary stream or an"):
-        dg.materialize([wrong], instance=instance, resources={"io_manager": store})
-
-
-@dg.multi_asset(
-    specs=[dg.AssetSpec("many", partitions_def=PARTITIONS, skippable=True)],
-    backfill_policy=dg.BackfillPolicy.single_run(),
-)
-def many(
-    context: dg.AssetExecutionContext, io_manager: dg.ResourceParam[FileObjectIOManager]
-) -> Iterator[dg.AssetMaterialization | dg.AssetObservation]:
-    def files() -> Iterator[tuple[str, ObjectFile | OlError]]:
-        for partition in context.partition_keys:
-            broken = PermanentFailure("no such course") if partition == "b" else None
-            yield partition, broken or ObjectFile([partition.encode()], suffix=".txt", version="v1")
-
-    yield from io_manager.put_each(dg.AssetKey("many"), files(), dict.fromkeys(context.partition_keys, ""))
-
-
-def test_a_bad_partition_never_costs_the_others_theirs(
-    store: FileObjectIOManager, instance: dg.DagsterInstance
-) -> None:
-    tags = {"dagster/asset_partition_range_start": "a", "dagster/asset_partition_range_end": "c"}
-    result = dg.materialize([many], instance=instance, resources={"io_manager": store}, tags=tags, raise_on_error=False)
-    (failure,) = [event for event in result.all_events if event.is_step_failure]
-
-    assert not result.success
-    assert "1 of 3 partitions failed" in str(failure.step_failure_data.user_failure_data)
-    assert instance.get_materialized_partitions(dg.AssetKey("many")) == {"a", "c"}
-    assert "- b: PermanentFailure: no such course" in str(failure.step_failure_data.user_failure_data)
-
-
 def test_what_is_not_what_its_checksum_says_is_refused(store: FileObjectIOManager, archive: Path) -> None:
     stored = store.put_by_checksum(archive, asset_key=KEY, partition="c")
     Path(stored.path).write_bytes(b"changed")
@@ -426,28 +218,6 @@ def test_a_source_that_fails_is_told_apart_from_a_store_that_does(
     with pytest.raises(PermanentFailure, match=f"cannot store the file {gone}: .* hand over a local file") as failure:
         store.put_file(ObjectFile(gone, version=version), asset_key=KEY, partition="a")
     assert not isinstance(failure.value, UpstreamMissing)
-
-
-def test_a_file_that_cannot_be_stored_never_costs_the_others_theirs(
-    store: FileObjectIOManager, instance: dg.DagsterInstance, archive: Path, tmp_path: Path
-) -> None:
-    handed_over: dict[str, Any] = {"a": tmp_path / "gone", "b": archive, "c": "/some/path"}
-
-    @dg.multi_asset(
-        specs=[dg.AssetSpec("many", partitions_def=PARTITIONS, skippable=True)],
-        backfill_policy=dg.BackfillPolicy.single_run(),
-    )
-    def many() -> Iterator[Recorded]:
-        yield from store.put_each(dg.AssetKey("many"), handed_over.items(), dict.fromkeys(handed_over, ""))
-
-    tags = {"dagster/asset_partition_range_start": "a", "dagster/asset_partition_range_end": "c"}
-    result = dg.materialize([many], instance=instance, tags=tags, raise_on_error=False)
-    (failure,) = [event for event in result.all_events if event.is_step_failure]
-    told = str(failure.step_failure_data.user_failure_data)
-
-    assert instance.get_materialized_partitions(dg.AssetKey("many")) == {"b"}
-    assert "- a: PermanentFailure: cannot store the file" in told
-    assert "- c: PermanentFailure: many returned a str; return a pathlib.Path" in told
 
 
 class Bucket(MemoryFileSystem):  # type: ignore[misc]  # fsspec has no types
