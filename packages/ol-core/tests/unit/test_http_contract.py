@@ -152,7 +152,7 @@ def test_every_other_status_is_told_at_once_by_its_kind(
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab",
         b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc",
         b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc",
-        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n" + gzip.compress(b"abc" * 100)[:-12],
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n" + gzip.compress(b"abc" * 100, mtime=0)[:-12],
         b"HTTP/1.1 200 OK\r\nA: " + b"a" * 200_000 + b"\r\n\r\n",
         b"HTTP/1.1 100 Continue\r\n\r\n" * 3,
     ],
@@ -222,7 +222,11 @@ def test_a_wait_that_means_nothing_is_the_usual_one(
     assert 0 < waits.slept[0] <= 1
 
 
-@pytest.mark.parametrize("stated", ["315360000", "9" * 400, format_datetime(NOW + timedelta(days=3650), usegmt=True)])
+@pytest.mark.parametrize(
+    "stated",
+    ["315360000", "9" * 400, format_datetime(NOW + timedelta(days=3650), usegmt=True)],
+    ids=["seconds", "digits", "date"],
+)
 def test_a_wait_of_ten_years_is_left_to_the_caller_as_a_day(
     server: ScriptedServer, open_client: Open, waits: Waits, stated: str
 ) -> None:

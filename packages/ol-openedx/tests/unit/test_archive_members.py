@@ -209,7 +209,9 @@ def test_several_gzip_members_are_one_stream() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"not gzip", gzip.compress(b""), gzip.compress(b"not a tar" * 100), b"PK\3\4" * 99]
+    "data",
+    [b"", b"not gzip", gzip.compress(b""), gzip.compress(b"not a tar" * 100), b"PK\3\4" * 99],
+    ids=["empty", "text", "gzip of nothing", "gzip of text", "zip"],
 )
 def test_what_is_no_tar_gz_is_an_error_that_names_the_archive(data: bytes) -> None:
     with pytest.raises(ArchiveError, match=r"archive 'course.tar.gz'") as caught:
