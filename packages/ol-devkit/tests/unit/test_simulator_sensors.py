@@ -1,7 +1,8 @@
 """What any package may define: sensors in every form in which Dagster takes them, and automation conditions."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -15,12 +16,17 @@ PARTITIONS = dg.DynamicPartitionsDefinition(name="toys")
 WHERE_MISSING = dg.AutomationCondition.missing().newly_true()
 
 
-@dg.asset(partitions_def=PARTITIONS, automation_condition=WHERE_MISSING)
+@dg.asset(partitions_def=PARTITIONS)
 def toy() -> None: ...
 
 
-@dg.asset(automation_condition=WHERE_MISSING)
+@dg.asset
 def box() -> None: ...
+
+
+WITH_CONDITIONS = dg.map_asset_specs(
+    lambda spec: spec.replace_attributes(automation_condition=WHERE_MISSING), [toy, box]
+)
 
 
 @dg.asset
@@ -31,8 +37,8 @@ def never_wanted() -> None:
 JOBS = [dg.define_asset_job("toys", selection=[toy]), dg.define_asset_job("boxes", selection=[box])]
 
 
-def defined(*sensors: dg.SensorDefinition) -> dg.Definitions:
-    return dg.Definitions(assets=[toy, box, never_wanted], jobs=JOBS, sensors=sensors, executor=dg.in_process_executor)
+def defined(*sensors: dg.SensorDefinition, made: Sequence[Any] = (toy, box)) -> dg.Definitions:
+    return dg.Definitions(assets=[*made, never_wanted], jobs=JOBS, sensors=sensors, executor=dg.in_process_executor)
 
 
 @contextmanager
@@ -121,14 +127,14 @@ def test_a_run_makes_the_assets_that_are_selected_and_no_other() -> None:
 
 
 def test_conditions_request_assets_with_partitions_and_without() -> None:
-    definitions = defined()
+    definitions = defined(made=WITH_CONDITIONS)
     ticker = ConditionTicker(definitions, {toy.key: "toys", box.key: "boxes"})
     with simulated(definitions, ticker, partitions={"a": "1", "b": "1"}) as simulation:
         assert ran(simulation) == [("toys", ("a",)), ("toys", ("b",)), ("boxes", ())]
 
 
 def test_a_sensor_of_conditions_is_evaluated_as_the_daemon_does() -> None:
-    @dg.multi_asset(specs=[dg.AssetSpec(name, automation_condition=WHERE_MISSING) for name in "xy"])
+    @dg.multi_asset(specs=[dg.AssetSpec("x", automation_condition=WHERE_MISSING), dg.AssetSpec("y")])
     def pair() -> tuple[None, None]:
         return None, None
 
@@ -136,7 +142,7 @@ def test_a_sensor_of_conditions_is_evaluated_as_the_daemon_does() -> None:
         dg.AutomationConditionSensorDefinition("some", target=[toy, never_wanted], minimum_interval_seconds=60),
         dg.AutomationConditionSensorDefinition("others", target=["box", "x"], run_tags={"of": "conditions"}),
     ]
-    definitions = dg.Definitions.merge(defined(*sensors), dg.Definitions(assets=[pair]))
+    definitions = dg.Definitions.merge(defined(*sensors, made=WITH_CONDITIONS), dg.Definitions(assets=[pair]))
     with simulated(definitions, partitions={"a": "1"}) as simulation:
         assert [(one.name, one.interval_seconds) for one in simulation.subject.tickers] == [
             ("some", 60),
@@ -153,3 +159,20 @@ def test_a_default_condition_is_refused() -> None:
     )
     with pytest.raises(PermanentFailure, match="eager has a default condition"):
         sensors_of(defined(sensor))
+
+
+def test_conditions_without_a_sensor_have_the_one_that_dagster_adds() -> None:
+    covered = dg.AutomationConditionSensorDefinition("boxes_only", target=[box])
+    assert [one.name for one in sensors_of(defined(covered, made=WITH_CONDITIONS))] == [
+        "boxes_only",
+        "default_automation_condition_sensor",
+    ]
+    with simulated(defined(made=WITH_CONDITIONS), partitions={"a": "1"}) as simulation:
+        assert ran(simulation) == [("__ASSET_JOB", ()), ("__ASSET_JOB", ("a",))]
+
+
+def test_what_would_tick_nothing_is_refused() -> None:
+    with pytest.raises(PermanentFailure, match="no sensor is called swep; valid are default_automation_condition"):
+        sensors_of(defined(made=WITH_CONDITIONS), ["swep"])
+    with pytest.raises(PermanentFailure, match="so nothing would tick"):
+        sensors_of(defined())

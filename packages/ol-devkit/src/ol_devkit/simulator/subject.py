@@ -158,13 +158,29 @@ class Subject:
 
 
 def sensors_of(definitions: dg.Definitions, names: Collection[str] = ()) -> list[Ticker]:
-    """Return what ticks the sensors of these definitions that are called so; all without a name."""
-    chosen = [one for one in definitions.sensors or [] if not names or one.name in names]
+    """Return what ticks the sensors of these definitions that are called so; all without a name.
+
+    Conditions that no sensor covers have one of Dagster's own, `default_automation_condition_sensor`.
+
+    Raises:
+        PermanentFailure: there is nothing to tick, none is called so, or it cannot be simulated.
+    """
+    sensors = {one.name: one for one in definitions.sensors or []}
+    every = definitions.get_repository_def().sensor_defs
+    sensors |= {one.name: one for one in every if one.name not in sensors}
+    unknown = set(names) - sensors.keys()
+    if unknown or not sensors:
+        raise PermanentFailure(
+            f"no sensor is called {', '.join(sorted(unknown))}; valid are {', '.join(sensors) or 'none'}"
+            if unknown
+            else "the definitions have neither a sensor nor an automation condition, so nothing would tick"
+        )
     return [
         ConditionTicker.of(definitions, one)
         if isinstance(one, dg.AutomationConditionSensorDefinition)
         else SensorTicker(definitions, one)
-        for one in chosen
+        for one in sensors.values()
+        if not names or one.name in names
     ]
 
 
