@@ -1,14 +1,16 @@
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
 import pytest
-from ol_core.orchestration.desired_state import held_versions, latest_by_partition
+from ol_core.orchestration.desired_state import DATA_VERSION_TAG, held_versions, latest_by_partition
 from ol_core.orchestration.retirement import bury
-from ol_devkit.simulator import Simulation, bars, generic, memory, partitions_of, staged
+from ol_devkit.simulator import Simulation, Subject, World, bars, generic, memory, partitions_of, staged
 from ol_devkit.simulator.acts import fail, kill_daemon, kill_run, publish, refuse, remember_live, skip, slow, together
 from ol_devkit.simulator.clock import FakeClock
+from ol_devkit.simulator.generic import KEY
 from ol_devkit.simulator.stage import OpenStorage
 from ol_devkit.simulator.storage import sqlite
 
@@ -57,6 +59,27 @@ def test_seeded_partitions_are_what_dagster_itself_would_have_written(open_stora
         assert simulation.watch.asset_events == 0
         instance.report_runless_asset_event(dg.AssetMaterialization(key, partition=FIRST))
         assert simulation.watch.asset_events == 1
+
+
+@pytest.mark.parametrize("open_storage", [sqlite, memory])
+@pytest.mark.parametrize(
+    "seeded", [lambda _, version: version, lambda name, version: f"{len(name)}.{version}"], ids=["copied", "written"]
+)
+def test_seeded_versions_may_be_any_text_and_follow_from_the_partition(
+    open_storage: OpenStorage, seeded: Callable[[str, str], str]
+) -> None:
+    def seeds(name: str, version: str) -> Iterator[dg.AssetMaterialization]:
+        yield dg.AssetMaterialization(KEY, partition=name, tags={DATA_VERSION_TAG: seeded(name, version)})
+
+    def make(world: World, _folder: Path) -> Subject:
+        return replace(generic(world), seeds=seeds, wanted=lambda _, version: version)
+
+    versions = {"a": "2026-01-01T00:00:00+00:00", "käse": 'quote"d', **VERSIONS}
+    with staged(make, versions, open_storage=open_storage) as simulation:
+        made = latest_by_partition(simulation.storage.instance, KEY)
+        held = held_versions(simulation.storage.instance, KEY, tag=DATA_VERSION_TAG)
+    assert held == {name: seeded(name, version) for name, version in versions.items()}
+    assert held == {name: (event.tags or {})[DATA_VERSION_TAG] for name, event in made.items()}
 
 
 def test_a_worker_that_is_killed_says_nothing_any_more(simulation: Simulation) -> None:
