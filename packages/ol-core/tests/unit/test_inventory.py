@@ -214,6 +214,24 @@ def test_what_is_stale_or_lacks_one_of_its_assets_is_recovered(world: World) -> 
     assert ol("raw/beside", "--never-built", "--stale").output.startswith("0 of raw/rows")
 
 
+def test_what_somebody_reported_without_an_attempt_is_stale_and_recovered(world: World) -> None:
+    for key in (BESIDE, ROWS):
+        world.instance.report_runless_asset_event(dg.AssetMaterialization(key, partition="c0"))
+    (step,) = (follower.step for follower in world.plan.followers)
+    for one in take(world.instance, step, {"c0"}, {"c0": "2"}):
+        assert one.command.endswith("--stale")
+        world.instance.report_runless_asset_event(one.evaluation())
+    assert "c0: stale" in ol("raw/rows", "--stale").output
+    assert outcomes(world.instance, ROWS)["c0"].ending == "r"
+
+
+def test_a_name_with_a_bar_stays_in_its_column(world: World) -> None:
+    world.fail("a|b", PermanentFailure("cut"))
+    (step,) = (follower.step for follower in world.plan.followers)
+    for one in take(world.instance, step, {"a|b"}, {}):
+        assert "| a\\|b | failed | 1 | PermanentFailure: cut |" in str(one.metadata["sample"].value)
+
+
 @pytest.mark.parametrize("arguments", [["raw/rows"], ["raw/rows", "c0", "--failed"]])
 def test_what_is_meant_has_to_be_said(arguments: list[str]) -> None:
     assert "name the partitions, or say which" in ol(*arguments).output

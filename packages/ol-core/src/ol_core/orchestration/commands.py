@@ -247,7 +247,7 @@ def _candidates(
         outcome = known.get(partition) or Outcome(version, 0, "r", 0)
         if partition not in made and not outcome.failed:
             found[partition] = ("never built", outcome)
-        elif outcome.holds and version not in ("", outcome.version):
+        elif partition not in known or (outcome.holds and version not in ("", outcome.version)):
             found[partition] = ("stale", outcome)
     return {one: (state, outcome) for one, (state, outcome) in found.items() if not outcome.retired}
 

@@ -110,7 +110,9 @@ class Inventory:
     @property
     def metadata(self) -> dict[str, dg.MetadataValue]:
         """What stands on the check's page."""
-        rows = [f"| {one.partition} | {one.state} | {one.attempts} | {_cell(one.reason)} |" for one in self.sample]
+        rows = [
+            f"| {_cell(one.partition)} | {one.state} | {one.attempts} | {_cell(one.reason)} |" for one in self.sample
+        ]
         table = "\n".join(["| partition | state | failed attempts | reason |", "|---|---|---|---|", *rows])
         return {
             "partitions": dg.MetadataValue.int(self.partitions),
