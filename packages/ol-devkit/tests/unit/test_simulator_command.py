@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from ol_core.failures import PermanentFailure
 from ol_devkit.commands import simulate
 from ol_devkit.simulator import SCENARIOS
 
@@ -60,3 +61,20 @@ def test_a_location_that_is_not_a_subject_is_refused(location: str, said: str) -
     result = CliRunner().invoke(simulate, ["deaths", "--location", location])
     assert result.exit_code == 1
     assert said in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("garbage", "cannot be read"),
+        ("postgresql://u:s3cr3t@127.0.0.1:port/d", "cannot be read"),
+        ("mysql://u:s3cr3t@127.0.0.1/d", r"mysql://u:\*\*\*@127.0.0.1/d is not PostgreSQL"),
+        ("postgresql://u:s3cr3t@127.0.0.1:1/d", "cannot be reached: .*refused"),
+    ],
+)
+def test_a_database_that_cannot_be_used_is_refused_without_its_password(address: str, said: str) -> None:
+    result = CliRunner().invoke(simulate, ["deaths", "--partitions", "10", "--postgres", address])
+    assert isinstance(result.exception, PermanentFailure)
+    assert re.search(said, str(result.exception))
+    assert "state an empty PostgreSQL database" in str(result.exception)
+    assert "s3cr3t" not in str(result.exception)

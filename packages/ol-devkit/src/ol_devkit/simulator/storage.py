@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import dagster as dg
+from ol_core.failures import PermanentFailure
 from sqlalchemy import URL, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 _QUIET = {"telemetry": {"enabled": False}}
 
@@ -59,14 +61,14 @@ def memory(folder: Path) -> Iterator[Storage]:
 
 @contextmanager
 def postgres(folder: Path, url: str) -> Iterator[Storage]:
-    """Give an instance on PostgreSQL, as deployments have it; the database should be empty."""
-    address = make_url(url)
-    storage = {
-        "postgres": {
-            "postgres_url": address.set(drivername="postgresql+psycopg2").render_as_string(hide_password=False)
-        }
-    }
-    engine = create_engine(address.set(drivername="postgresql+psycopg2"))
+    """Give an instance on PostgreSQL, as deployments have it.
+
+    Raises:
+        PermanentFailure: there is no such database, or it is not empty: what is simulated would stand among the rest.
+    """
+    address = _empty(url)
+    storage = {"postgres": {"postgres_url": address.render_as_string(hide_password=False)}}
+    engine = create_engine(address)
 
     def size() -> int:
         with engine.connect() as connection:
@@ -75,3 +77,27 @@ def postgres(folder: Path, url: str) -> Iterator[Storage]:
     with dg.DagsterInstance.local_temp(str(folder), overrides={**_QUIET, "storage": storage}) as instance:
         yield Storage("postgres", instance, engine.url, size)
     engine.dispose()
+
+
+def _empty(url: str) -> URL:
+    """Return the address of an empty database."""
+    valid = "state an empty PostgreSQL database as postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
+    try:
+        address = make_url(url)
+    except (ArgumentError, ValueError) as error:
+        raise PermanentFailure(f"the address of the database cannot be read; {valid}") from error
+    if address.get_backend_name() != "postgresql":
+        raise PermanentFailure(f"{address} is not PostgreSQL; {valid}")
+    address = address.set(drivername="postgresql+psycopg2")
+    engine = create_engine(address)
+    try:
+        with engine.connect() as connection:
+            tables = connection.execute(text("select count(*) from pg_tables where schemaname = current_schema()"))
+            if found := tables.scalar_one():
+                raise PermanentFailure(f"{address} has {found} tables, and a simulation would write into them; {valid}")
+    except SQLAlchemyError as error:
+        reason = str(getattr(error, "orig", error)).strip()
+        raise PermanentFailure(f"{address} cannot be reached: {reason}; {valid}") from error
+    finally:
+        engine.dispose()
+    return address
