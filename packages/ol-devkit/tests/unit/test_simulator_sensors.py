@@ -171,6 +171,13 @@ def test_conditions_without_a_sensor_have_the_one_that_dagster_adds() -> None:
         assert ran(simulation) == [("__ASSET_JOB", ()), ("__ASSET_JOB", ("a",))]
 
 
+def test_conditions_that_a_ticker_of_the_subject_evaluates_are_not_evaluated_twice() -> None:
+    definitions = defined(made=WITH_CONDITIONS)
+    tickers = [*sensors_of(definitions), ConditionTicker(definitions, {toy.key: "toys", box.key: "boxes"})]
+    with simulated(definitions, *tickers, partitions={"a": "1"}) as simulation:
+        assert ran(simulation) == [("toys", ("a",)), ("boxes", ())]
+
+
 def test_what_would_tick_nothing_is_refused() -> None:
     with pytest.raises(PermanentFailure, match="no sensor is called swep; valid are default_automation_condition"):
         sensors_of(defined(made=WITH_CONDITIONS), ["swep"])

@@ -19,7 +19,7 @@ from ol_core.orchestration.sweep import DAEMON_SENSOR_TIMEOUT_SECONDS
 from ol_devkit.daemon import apply_changes, execute, tick_error
 from ol_devkit.simulator.figures import Figures, RunRecord, TickRecord, peak_memory, reset_peak_memory
 from ol_devkit.simulator.storage import Storage
-from ol_devkit.simulator.subject import Subject, Ticker
+from ol_devkit.simulator.subject import Subject, Ticker, each_once
 from ol_devkit.simulator.watch import Watch
 from ol_devkit.simulator.world import WorkerKilled, World
 
@@ -143,7 +143,7 @@ class Simulation:
             self.skipped -= 1
             return
         self._in_tick, now = True, self.world.clock()
-        for ticker in self.subject.tickers:
+        for ticker in each_once(self.subject.tickers):
             if now >= self._due_at.get(ticker.name, 0.0):
                 self._due_at[ticker.name] = now + ticker.interval_seconds
                 self._evaluate(ticker)

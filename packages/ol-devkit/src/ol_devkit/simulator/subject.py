@@ -15,6 +15,9 @@ from ol_devkit.daemon import evaluate
 
 Event = dg.AssetMaterialization | dg.AssetObservation
 
+_DAGSTERS_OWN = "default_automation_condition_sensor"
+"""Sensor that Dagster adds for conditions that no sensor covers."""
+
 
 class Ticker(Protocol):
     """What the daemon evaluates again and again."""
@@ -75,6 +78,12 @@ class ConditionTicker:
     ) -> None:
         self.name, self.interval_seconds = name, interval_seconds
         self._definitions, self._jobs, self._run_tags = definitions, jobs, run_tags
+
+    @property
+    def keys(self) -> set[dg.AssetKey]:
+        """Assets whose conditions it evaluates."""
+        graph = self._definitions.resolve_asset_graph()
+        return {key for key in self._jobs if graph.get(key).automation_condition is not None}
 
     @classmethod
     def of(cls, definitions: dg.Definitions, sensor: dg.AutomationConditionSensorDefinition) -> "ConditionTicker":
@@ -160,7 +169,7 @@ class Subject:
 def sensors_of(definitions: dg.Definitions, names: Collection[str] = ()) -> list[Ticker]:
     """Return what ticks the sensors of these definitions that are called so; all without a name.
 
-    Conditions that no sensor covers have one of Dagster's own, `default_automation_condition_sensor`.
+    Conditions that no sensor covers have the one that Dagster adds.
 
     Raises:
         PermanentFailure: there is nothing to tick, none is called so, or it cannot be simulated.
@@ -182,6 +191,14 @@ def sensors_of(definitions: dg.Definitions, names: Collection[str] = ()) -> list
         for one in sensors.values()
         if not names or one.name in names
     ]
+
+
+def each_once(tickers: Sequence[Ticker]) -> list[Ticker]:
+    """Leave out the sensor that Dagster adds where other tickers evaluate all of its conditions."""
+    conditions = [one for one in tickers if isinstance(one, ConditionTicker)]
+    stated = {key for one in conditions if one.name != _DAGSTERS_OWN for key in one.keys}
+    spare = [one for one in conditions if one.name == _DAGSTERS_OWN and one.keys <= stated]
+    return [one for one in tickers if one not in spare]
 
 
 def _interval(sensor: dg.SensorDefinition) -> float:
