@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 from ol_core.failures import OlError, PermanentFailure, UpstreamMissing
 from ol_core.objects import FileObjectIOManager, ObjectFile
-from ol_core.orchestration.desired_state import Recorded
+from ol_core.orchestration.desired_state import Recorded, latest_by_partition
 from upath import UPath
 
 PARTITIONS = dg.StaticPartitionsDefinition(["a", "b", "c"])
@@ -154,6 +154,37 @@ def test_an_input_of_many_partitions_is_a_dictionary(store: FileObjectIOManager,
     assert ranged.success
 
 
+DAYS = dg.DailyPartitionsDefinition("2026-01-01", end_date="2026-01-03")
+DAY_BEFORE = {"log": dg.AssetIn(partition_mapping=dg.TimeWindowPartitionMapping(start_offset=-1, end_offset=-1))}
+
+
+def test_an_input_that_maps_to_no_partition_is_none_or_empty(
+    store: FileObjectIOManager, instance: dg.DagsterInstance
+) -> None:
+    given: list[object] = []
+
+    @dg.asset(partitions_def=DAYS)
+    def log() -> list[bytes]:
+        return [b"log"]
+
+    @dg.asset(partitions_def=DAYS, ins=DAY_BEFORE)
+    def one(log: bytes | None) -> list[bytes]:
+        given.append(log)
+        return []
+
+    @dg.asset(partitions_def=DAYS, ins=DAY_BEFORE)
+    def each(log: dict[str, bytes]) -> list[bytes]:
+        given.append(log)
+        return []
+
+    resources = {"io_manager": store}
+    for day in ("2026-01-01", "2026-01-02"):
+        for reader in (one, each):
+            assert dg.materialize([log, reader], instance=instance, resources=resources, partition_key=day).success
+
+    assert given == [None, {}, b"log", {"2026-01-01": b"log"}]
+
+
 def test_what_was_never_made_and_what_is_gone_are_named(
     store: FileObjectIOManager, instance: dg.DagsterInstance
 ) -> None:
@@ -233,6 +264,33 @@ def test_a_file_that_cannot_be_stored_never_costs_the_others_theirs(
     store: FileObjectIOManager, instance: dg.DagsterInstance, archive: Path, tmp_path: Path
 ) -> None:
     handed_over: dict[str, Any] = {"a": tmp_path / "gone", "b": archive, "c": "/some/path"}
+    told, done = streamed(store, instance, handed_over)
+
+    assert done == {"b"}
+    assert "- a: PermanentFailure: cannot store the file" in told
+    assert "- c: PermanentFailure: many returned a str; return a pathlib.Path" in told
+
+
+def test_metadata_that_cannot_be_shown_never_costs_the_others_theirs(
+    store: FileObjectIOManager, instance: dg.DagsterInstance
+) -> None:
+    handed_over = {
+        "a": ObjectFile([b"a"], metadata={"tags": 3, "partition": "mine", "stored": 1, "asset_key": "x"}),
+        "b": ObjectFile([b"b"], metadata={"made": object()}),  # type: ignore[dict-item]  # as a course may have it
+        "c": [b"c"],
+    }
+    told, done = streamed(store, instance, handed_over)
+    event = latest_by_partition(instance, dg.AssetKey("many"))["a"]
+
+    assert done == {"a", "c"}
+    assert (event.metadata["tags"].value, event.metadata["partition"].value) == (3, "mine")
+    assert "- b: PermanentFailure: cannot store the file of b: DagsterInvalidMetadata" in told
+
+
+def streamed(
+    store: FileObjectIOManager, instance: dg.DagsterInstance, handed_over: Mapping[str, Any]
+) -> tuple[str, set[str]]:
+    """Hand over a stream in one run; return what its failure says, and the partitions that are done."""
 
     @dg.multi_asset(
         specs=[dg.AssetSpec("many", partitions_def=PARTITIONS, skippable=True)],
@@ -244,8 +302,4 @@ def test_a_file_that_cannot_be_stored_never_costs_the_others_theirs(
     tags = {"dagster/asset_partition_range_start": "a", "dagster/asset_partition_range_end": "c"}
     result = dg.materialize([many], instance=instance, tags=tags, raise_on_error=False)
     (failure,) = [event for event in result.all_events if event.is_step_failure]
-    told = str(failure.step_failure_data.user_failure_data)
-
-    assert instance.get_materialized_partitions(dg.AssetKey("many")) == {"b"}
-    assert "- a: PermanentFailure: cannot store the file" in told
-    assert "- c: PermanentFailure: many returned a str; return a pathlib.Path" in told
+    return str(failure.step_failure_data.user_failure_data), instance.get_materialized_partitions(dg.AssetKey("many"))

@@ -154,25 +154,21 @@ class _FileObjects(dg.ConfigurableIOManager):
             dagster.Failure: at the end, where any partition failed; it lists them all.
         """
 
-        def stored(
-            partition: str, handed_over: ObjectFile | Source | OlError
-        ) -> tuple[FileObject, ObjectFile] | OlError:
+        def stored(partition: str, handed_over: ObjectFile | Source | OlError) -> dg.AssetMaterialization | OlError:
             if isinstance(handed_over, OlError):
                 return handed_over
+            tags = {WANTED_VERSION_TAG: wanted[partition]} if wanted.get(partition) else {}
             try:
                 file = ObjectFile.of(handed_over, asset_key.to_user_string())
-                return self.put_file(file, asset_key=asset_key, partition=partition), file
+                made = self.put_file(file, asset_key=asset_key, partition=partition)
+                return _event(asset_key, partition, made, tags=tags, metadata=file.metadata)
             except OlError as error:
                 return error
             except Exception as error:  # noqa: BLE001 - whatever is wrong with one file never costs the others theirs
                 return PermanentFailure(f"cannot store the file of {partition}: {type(error).__name__}: {error}")
 
-        def events(partition: str, outcome: tuple[FileObject, ObjectFile]) -> list[dg.AssetMaterialization]:
-            tags = {WANTED_VERSION_TAG: wanted[partition]} if wanted.get(partition) else {}
-            return [materialization(asset_key, partition, outcome[0], tags=tags, **outcome[1].metadata)]
-
         outcomes = ((partition, stored(partition, file)) for partition, file in files)
-        return recorded(asset_key, wanted, outcomes, events)
+        return recorded(asset_key, wanted, outcomes, lambda _, event: [event])
 
     def quarantine(self, source: Path, *, asset_key: dg.AssetKey, partition: str, error: OlError) -> Quarantined:
         """Keep a file that cannot be used; return the failure that says why and where it is."""
@@ -238,8 +234,9 @@ class _FileObjects(dg.ConfigurableIOManager):
     def load_input(self, context: dg.InputContext) -> Any:  # noqa: ANN401 - what the annotation says
         """Give objects as the input's annotation says: `UPath`, `Path` (a local file) or `bytes`.
 
-        An input of many partitions, or annotated as one, is a dictionary from partition to one of them. Files and bytes
-        are checked against the recorded checksum; files are gone, or must be left as they are, when the run ends.
+        An input of many partitions, or annotated as one, is a dictionary from partition to one of them; one that maps
+        to no partition is None, or an empty dictionary. Files and bytes are checked against the recorded checksum;
+        files are gone, or must be left as they are, when the run ends.
 
         Raises:
             UpstreamMissing: a partition was never materialized, or reported without an object, or its object is gone.
@@ -256,7 +253,9 @@ class _FileObjects(dg.ConfigurableIOManager):
         many = (get_origin(annotation) or annotation) in (dict, Mapping)
         kind = (get_args(annotation) or (None, None))[1] if many else annotation
         loaded = {partition: self._loaded(name, latest[partition], kind) for partition in wanted}
-        return loaded if many or len(wanted) > 1 else loaded[wanted[0]]
+        if many or len(wanted) > 1:
+            return loaded
+        return loaded[wanted[0]] if wanted else None
 
     def _loaded(self, name: str, event: dg.AssetMaterialization, kind: object) -> "UPath | Path | bytes":
         path = str(event.metadata["path"].value)
@@ -353,6 +352,17 @@ def materialization(
     **metadata: str | float | None,
 ) -> dg.AssetMaterialization:
     """Return the event that records an object for one partition; other metadata never replaces what says where."""
+    return _event(asset_key, partition, stored, tags=tags, metadata=metadata)
+
+
+def _event(
+    asset_key: dg.AssetKey,
+    partition: str,
+    stored: FileObject,
+    *,
+    tags: Mapping[str, str],
+    metadata: Mapping[str, str | float | None],
+) -> dg.AssetMaterialization:
     return dg.AssetMaterialization(
         asset_key=asset_key,
         partition=partition,

@@ -143,6 +143,10 @@ class S3Store(Store):
             return UpstreamMissing(f"{what}: it does not exist; materialize the asset that makes it again")
         if isinstance(error, botocore.exceptions.NoCredentialsError | botocore.exceptions.PartialCredentialsError):
             return PermanentFailure(f"{reason}; give the process an AWS role, or AWS_* variables")
+        if isinstance(
+            error, botocore.exceptions.ParamValidationError | botocore.exceptions.ProfileNotFound | ValueError
+        ):
+            return PermanentFailure(f"{reason}; check bucket, endpoint_url and the AWS SDK's configuration")
         if code == _ABSENT_BUCKET or (status is not None and 400 <= status < 500 and status not in {408, 409, 429}):  # noqa: PLR2004
             return PermanentFailure(f"{reason}; check bucket, region and what the role of this process may do")
         return TransientFailure(f"{reason}; nothing of it is visible")

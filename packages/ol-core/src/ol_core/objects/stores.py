@@ -174,6 +174,10 @@ def _os_failure(error: Exception, what: str) -> OlError:
             return PermanentFailure(
                 f"{what}: a part of it is too long for this file system; shorten the partition's name"
             )
+        case ValueError() | ImportError():
+            return PermanentFailure(
+                f"{what}: {error}; check the address, and that the package of its file system is installed"
+            )
         case _:
             return TransientFailure(f"{what}: {str(error) or type(error).__name__}; nothing of it is visible")
 
