@@ -12,6 +12,7 @@ from ol_core.environment import RAW_NAMESPACE
 from ol_core.failures import PermanentFailure
 from ol_core.orchestration.desired_state import DATA_VERSION_TAG
 from ol_core.tables import RawTableIOManager, TablePolicy, maintenance_asset
+from pyarrow.dataset import dataset
 
 KEY = dg.AssetKey([RAW_NAMESPACE, "raw__campus__rows"])
 SCHEMA = pa.schema(
@@ -227,7 +228,7 @@ def test_policy_and_partition_column_are_declared_beside_the_asset(
         key=KEY,
         partitions_def=dg.DailyPartitionsDefinition("2026-01-01", end_date="2026-01-03"),
         io_manager_key="raw_table_io_manager",
-        metadata={"partition_expr": "day", **policy.properties},
+        metadata={"partition_expr": dg.MetadataValue.text("day"), **policy.properties},
     )
     def events(context: dg.AssetExecutionContext) -> pa.Table:
         return pa.table({"day": [context.partition_key], "n": [1]}, schema=schema)
@@ -257,13 +258,38 @@ def test_an_input_is_what_its_partition_maps_to(
     assert seen == [[3]]
 
 
-def test_rows_as_a_list_are_refused_by_name(tables: RawTableIOManager, instance: dg.DagsterInstance) -> None:
+@pytest.mark.parametrize("handed_over", [[{"n": 1}], dataset(pa.table({"n": [1]}))], ids=["list", "dataset"])
+def test_what_is_no_rows_is_refused_by_name(
+    tables: RawTableIOManager, instance: dg.DagsterInstance, handed_over: object
+) -> None:
     @dg.asset(key=KEY, io_manager_key="raw_table_io_manager")
-    def rows() -> list[dict[str, int]]:
-        return [{"n": 1}]
+    def rows() -> object:
+        return handed_over
 
-    with pytest.raises(PermanentFailure, match="raw__campus__rows: the asset returned a list; return a pyarrow Table"):
+    kind = type(handed_over).__name__
+    with pytest.raises(PermanentFailure, match=f"raw__campus__rows: the asset returned a {kind}; return a pyarrow Tab"):
         run(rows, tables, instance)
+
+
+@pytest.mark.parametrize(
+    ("declared", "why"),
+    [
+        ({"ol.orphan-age-hours": "3 days"}, "ol.orphan-age-hours is '3 days'; state a whole number, in the metadata"),
+        ({"ol.orphan-age-hours": "3"}, "orphan_age_hours is 3; state 24 or more, since"),
+        ({"partition_expr": {"day": "day"}}, r"partition_expr is {'day': 'day'}; state the name of one column"),
+    ],
+    ids=["no number", "too short", "two columns"],
+)
+def test_a_declaration_that_no_table_can_follow_is_refused_by_name(
+    tables: RawTableIOManager, instance: dg.DagsterInstance, declared: dict[str, object], why: str
+) -> None:
+    @dg.asset(key=KEY, io_manager_key="raw_table_io_manager", metadata=declared)
+    def rows() -> pa.Table:
+        return pa.table({"n": [1]})
+
+    with pytest.raises(PermanentFailure, match=f"raw__campus__rows: {why}"):
+        run(rows, tables, instance)
+    assert tables.snapshots() == {}
 
 
 def upkeep() -> dg.AssetsDefinition:

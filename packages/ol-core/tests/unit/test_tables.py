@@ -247,6 +247,7 @@ def test_a_policy_stands_in_the_table_and_cannot_endanger_a_write(tables: RawTab
         stored = catalog.load_table((RAW_NAMESPACE, "t"))
     assert TablePolicy.of(stored.properties) == policy
     assert stored.properties["history.expire.min-snapshots-to-keep"] == "9"
+    assert TablePolicy.of({"history.expire.max-snapshot-age-ms": "5400000"}).snapshot_age_hours == 2
     with pytest.raises(ValueError, match="orphan_age_hours is 1; state 24 or more"):
         TablePolicy(orphan_age_hours=1)
 

@@ -72,9 +72,12 @@ class TablePolicy:
         Raises:
             ValueError: it states what no table may be maintained by.
         """
-        default = cls().properties
-        stated = {name: int(properties.get(name, default[name])) for name in (_KEPT, _AGE, _FILES, _ORPHANS)}
-        return cls(stated[_KEPT], stated[_AGE] // 3_600_000, stated[_FILES], stated[_ORPHANS])
+        stated = {**cls().properties, **properties}
+        for name in (_KEPT, _AGE, _FILES, _ORPHANS):
+            if not stated[name].isdecimal():
+                raise ValueError(f"{name} is {stated[name]!r}; state a whole number")
+        hours = -(-int(stated[_AGE]) // 3_600_000)
+        return cls(int(stated[_KEPT]), hours, int(stated[_FILES]), int(stated[_ORPHANS]))
 
     @staticmethod
     def is_declared(properties: Mapping[str, str]) -> bool:

@@ -156,13 +156,18 @@ class RawTableIOManager(dg.ConfigurableIOManager):
         """Replace the raw table of the asset, or the run's partitions of it, by what it returned.
 
         Unless the asset stated a data version itself, that of the materialization is the version of what is committed.
+
+        Raises:
+            PermanentFailure: the asset returned something else, or declares what no table can be.
+            OlError: as `replace_partitions`.
         """
+        import pyarrow as pa
+
         name = context.asset_key.path[-1]
-        if not hasattr(obj, "schema"):
+        if not isinstance(obj, pa.Table | pa.RecordBatch | pa.RecordBatchReader):
             kind = type(obj).__name__
             raise PermanentFailure(f"{name}: the asset returned a {kind}; return a pyarrow Table or RecordBatchReader")
-        stated = context.definition_metadata or {}
-        policy = TablePolicy.of({key: str(value) for key, value in stated.items()})
+        column, policy = _declared(name, context.definition_metadata or {})
         if context.has_asset_partitions:
             commit = self.replace_partitions(
                 name,
@@ -170,7 +175,7 @@ class RawTableIOManager(dg.ConfigurableIOManager):
                 list(context.asset_partition_keys),
                 _batches(obj),
                 policy=policy,
-                column=stated.get("partition_expr", PARTITION_COLUMN),
+                column=column,
             )
         else:
             commit = self.replace(name, obj, policy=policy)
@@ -232,6 +237,18 @@ class RawTableIOManager(dg.ConfigurableIOManager):
             "glue.region": self.region if self.kind == "glue" else "",
         }
         return open_catalog({key: value for key, value in stated.items() if value}, what, writable=self.writable)
+
+
+def _declared(name: str, metadata: Mapping[str, Any]) -> tuple[str, TablePolicy]:
+    """Return the partition column and the policy that an asset's metadata declares."""
+    stated = {key: one.value if isinstance(one, dg.MetadataValue) else one for key, one in metadata.items()}
+    column = stated.get("partition_expr", PARTITION_COLUMN)
+    if not isinstance(column, str):
+        raise PermanentFailure(f"{name}: partition_expr is {column!r}; state the name of one column")
+    try:
+        return column, TablePolicy.of({key: str(one) for key, one in stated.items()})
+    except ValueError as error:
+        raise PermanentFailure(f"{name}: {error}, in the metadata of its asset") from error
 
 
 def _batches(rows: "pa.Table | pa.RecordBatchReader") -> "Iterable[pa.Table | pa.RecordBatch]":

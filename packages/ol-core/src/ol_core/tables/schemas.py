@@ -206,19 +206,30 @@ def declared_columns(name: str, schema: "pa.Schema") -> "Schema":
     """Return declared columns as Iceberg has them; their ids say nothing about any table's.
 
     Raises:
-        PermanentFailure: Iceberg lacks a type, or SQL cannot tell two columns apart.
+        PermanentFailure: Iceberg lacks a type, a column has no name, or SQL cannot tell two apart.
     """
     import pyarrow as pa
+    from pyiceberg.exceptions import ValidationError
     from pyiceberg.io.pyarrow import UnsupportedPyArrowTypeException, pyarrow_to_schema
+    from pyiceberg.schema import Schema
 
     _tell_apart(name, schema.names)
     numbers = count(1)
     try:
-        declared = pyarrow_to_schema(pa.schema([_numbered(field, numbers) for field in schema]))
-    except (UnsupportedPyArrowTypeException, TypeError, ValueError) as error:
+        declared = pyarrow_to_schema(pa.schema(_all_numbered(schema, numbers)))
+        Schema.model_validate_json(declared.model_dump_json())  # what cannot be read back spoils the catalog's list
+    except (UnsupportedPyArrowTypeException, ValidationError, TypeError, ValueError) as error:
         raise PermanentFailure(f"{name}: {error}; declare a type that Iceberg has: {_TYPES}") from error
     _tell_apart(name, declared.column_names)
     return declared
+
+
+def _all_numbered(fields: "Iterable[pa.Field]", numbers: Iterator[int]) -> "list[pa.Field]":
+    """Number the fields of a table or of a struct."""
+    numbered = [_numbered(one, numbers) for one in fields]
+    if not all(one.name for one in numbered):
+        raise ValueError("a column or a field has no name; give it one")
+    return numbered
 
 
 def _numbered(field: "pa.Field", numbers: Iterator[int]) -> "pa.Field":
@@ -229,7 +240,9 @@ def _numbered(field: "pa.Field", numbers: Iterator[int]) -> "pa.Field":
     if pa.types.is_uint32(kind):
         kind = pa.int64()
     elif pa.types.is_struct(kind):
-        kind = pa.struct([_numbered(one, numbers) for one in kind])
+        if not kind.num_fields:
+            raise ValueError(f"Column '{field.name}' has an unsupported type: a struct of no fields")
+        kind = pa.struct(_all_numbered(kind, numbers))
     elif pa.types.is_map(kind):
         kind = pa.map_(_numbered(kind.key_field, numbers), _numbered(kind.item_field, numbers))
     elif pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
