@@ -286,6 +286,24 @@ def test_a_list_of_files_that_lacks_one_is_not_trusted(tables: RawTableIOManager
     assert orphan.exists()
 
 
+def test_a_table_that_was_renamed_keeps_its_files_beside_a_new_one_of_its_name(tables: RawTableIOManager) -> None:
+    tables.replace_partitions("t", SCHEMA, ["a"], [rows("a", 1)])
+    with tables._catalog("t") as catalog:
+        catalog.rename_table((RAW_NAMESPACE, "t"), (RAW_NAMESPACE, "t_2025"))
+    tables.replace_partitions("t", SCHEMA, ["a"], [rows("a", 2)])
+    new, old = tables.keep_up(now=lambda: datetime.now(UTC) + timedelta(days=4))
+
+    assert "files of the table t_2025 are in" in new.error
+    assert "files of the table t are in" in old.error
+    assert [tables.read(name)["n"].to_pylist() for name in ("t_2025", "t")] == [[1], [2]]
+
+    with tables._catalog("t") as catalog:
+        catalog.drop_table((RAW_NAMESPACE, "t_2025"))
+    (alone,) = tables.keep_up(now=lambda: datetime.now(UTC) + timedelta(days=4))
+    assert alone.removed
+    assert tables.read("t")["n"].to_pylist() == [2]
+
+
 def test_a_context_made_by_hand_is_enough(tables: RawTableIOManager) -> None:
     context = dg.build_output_context(asset_key=dg.AssetKey("t"))
     tables.handle_output(context, pa.table({"n": [1, 2]}))

@@ -13,7 +13,7 @@ from ol_core.failures import PermanentFailure, UpstreamMissing
 from ol_core.secrets import Secrets, secrets_resource
 from ol_core.tables.catalogs import open_catalog
 from ol_core.tables.commits import DEFAULT_POLICY, PARTITION_COLUMN, TableCommit, TablePolicy, table_version
-from ol_core.tables.maintenance import TableUpkeep, keep_up
+from ol_core.tables.maintenance import TableUpkeep, folders_of, keep_up
 from ol_core.tables.reading import rows_of
 from ol_core.tables.schemas import declared_columns
 from ol_core.tables.staging import WHOLE_TABLE, Stage, staged
@@ -148,9 +148,10 @@ class RawTableIOManager(dg.ConfigurableIOManager):
             PermanentFailure: the environment does not declare the catalog writable.
         """
         with self._writing("the maintenance of raw tables") as catalog:
-            found = _names(catalog) if names is None else names
-        for name in found:
-            yield keep_up(lambda name=name: self._writing(name), name, now=now)  # type: ignore[misc]  # the default binds it
+            known = _names(catalog)
+            folders = folders_of(catalog, known)
+        for name in known if names is None else names:
+            yield keep_up(lambda name=name: self._writing(name), name, folders, now=now)  # type: ignore[misc]  # the default binds it
 
     def handle_output(self, context: dg.OutputContext, obj: "pa.Table | pa.RecordBatchReader") -> None:
         """Replace the raw table of the asset, or the run's partitions of it, by what it returned.

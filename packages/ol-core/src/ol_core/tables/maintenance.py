@@ -1,7 +1,7 @@
 """Upkeep of a table: partitions of many files rewritten, old snapshots expired, files that nobody needs removed."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -9,14 +9,20 @@ from typing import TYPE_CHECKING
 
 from ol_core.environment import RAW_NAMESPACE
 from ol_core.failures import PermanentFailure
+from ol_core.tables.catalogs import is_transient
 from ol_core.tables.commits import VERSION_PROPERTY, TablePolicy, table_version
 from ol_core.tables.files import Held, held_files, held_version, write_files
 from ol_core.tables.reading import stored_batches
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from pyiceberg.catalog import Catalog
     from pyiceberg.table import Table
     from pyiceberg.table.snapshots import Snapshot
+
+Folders = Mapping["UUID", tuple[str, str]]
+"""Name and folder of each table, by what it keeps when it is renamed."""
 
 _ATTEMPTS = 5
 _PAUSE_SECONDS = 0.2
@@ -54,14 +60,37 @@ class TableUpkeep:
     error: str = ""
 
 
+def folders_of(catalog: "Catalog", names: Iterable[str]) -> Folders | None:
+    """Return the folders of tables, without those that are no more; None where the catalog or the store fails."""
+    from pyiceberg.exceptions import NoSuchTableError
+
+    found: dict[UUID, tuple[str, str]] = {}
+    for name in names:
+        try:
+            table = catalog.load_table((RAW_NAMESPACE, name))
+        except (NoSuchTableError, FileNotFoundError):
+            continue
+        except Exception as error:  # noqa: BLE001 - what cannot be read was made, and named, by another engine
+            if is_transient(error):
+                return None
+            continue
+        found[table.metadata.table_uuid] = name, table.location().rstrip("/")
+    return found
+
+
 def keep_up(
-    opened: Callable[[], AbstractContextManager["Catalog"]], name: str, *, now: Callable[[], datetime] | None = None
+    opened: Callable[[], AbstractContextManager["Catalog"]],
+    name: str,
+    folders: Folders | None,
+    *,
+    now: Callable[[], datetime] | None = None,
 ) -> TableUpkeep:
     """Maintain a table as the policy in it says; a failure is told, not raised, so that it costs no other its turn.
 
     Args:
         opened: Opens the catalog.
         name: Table, without the namespace.
+        folders: Folders of all tables, of which orphans are removed; None to remove none.
         now: The clock that ages are told by; the system's where none is given.
     """
     time_now = (now or (lambda: datetime.now(UTC)))()
@@ -73,7 +102,8 @@ def keep_up(
             policy = TablePolicy.of(properties)
             compacted = sum(1 for _ in _compact(catalog, name, policy))
             expired = _expire(catalog, name, policy, time_now)
-            removed = list(_remove_orphans(catalog, name, time_now - timedelta(hours=policy.orphan_age_hours)))
+            oldest = time_now - timedelta(hours=policy.orphan_age_hours)
+            removed = list(_remove_orphans(catalog, name, oldest, folders or {}))
             table = catalog.load_table((RAW_NAMESPACE, name))
             snapshot = table.current_snapshot()
             return TableUpkeep(
@@ -154,18 +184,23 @@ def _expire(catalog: "Catalog", name: str, policy: TablePolicy, now: datetime) -
     raise AssertionError  # the last attempt returns or raises
 
 
-def _remove_orphans(catalog: "Catalog", name: str, before: datetime) -> Iterator[int]:
+def _remove_orphans(catalog: "Catalog", name: str, before: datetime, folders: Folders) -> Iterator[int]:
     """Remove old files below the table's folder that no snapshot and no metadata needs; yield the size of each.
 
     The folder is listed before the table is read: what was committed meanwhile is needed, what was not is too young.
+    A table that was made, or made anew, since the folders were told has its turn the next time.
 
     Raises:
-        PermanentFailure: the list lacks files that the table needs, so it cannot be trusted; nothing is removed.
+        PermanentFailure: the list lacks files that the table needs, so it cannot be trusted, or another table has its
+            files there too; nothing is removed.
     """
     from pyarrow.fs import FileSelector, FileType
     from pyiceberg.io.pyarrow import PyArrowFileIO
 
     table = catalog.load_table((RAW_NAMESPACE, name))
+    if table.metadata.table_uuid not in folders:
+        return
+    _refuse_shared(table, folders)
     if not isinstance(table.io, PyArrowFileIO):
         raise PermanentFailure(f"its files are reached by {type(table.io).__name__}, which lists none")
     scheme, netloc, folder = PyArrowFileIO.parse_location(table.location())
@@ -183,6 +218,17 @@ def _remove_orphans(catalog: "Catalog", name: str, before: datetime) -> Iterator
         if path not in needed and file.mtime < before and path.endswith(_WRITTEN_BY_ENGINES):
             system.delete_file(path)
             yield file.size or 0
+
+
+def _refuse_shared(table: "Table", folders: Folders) -> None:
+    """Refuse a folder that holds another table: one that had its name, and kept its folder when it was renamed."""
+    own = table.location().rstrip("/")
+    for identity, (name, folder) in folders.items():
+        if identity != table.metadata.table_uuid and f"{folder}/".startswith(f"{own}/"):
+            raise PermanentFailure(
+                f"files of the table {name} are in {own} too, so no orphan is removed there; copy one of the two into "
+                "a table of another name, and drop it"
+            )
 
 
 def _needed(table: "Table") -> Iterator[str]:
