@@ -245,10 +245,13 @@ class Bucket(MemoryFileSystem):  # type: ignore[misc]  # fsspec has no types
     pseudo_dirs: ClassVar[list[str]] = [""]
     breaks_after: ClassVar[int | None] = None
     flips_bits: ClassVar[bool] = False
+    appends: ClassVar[bool] = False
     states_md5: ClassVar[bool] = False
 
     def put_file(self, lpath: str, rpath: str, callback: object = None, mode: str = "overwrite", **_: object) -> None:
         del callback
+        if self.appends:
+            Path(lpath).write_bytes(b"archive, longer")
         content = Path(lpath).read_bytes()
         if self.breaks_after is not None and len(content) > self.breaks_after:
             raise OSError("the connection broke off")
@@ -269,7 +272,7 @@ def bucket() -> Iterator[FileObjectIOManager]:
     yield FileObjectIOManager(url="gs://landing/zone", writable=True)
     fsspec.register_implementation("gs", "gcsfs.GCSFileSystem", clobber=True)
     Bucket.store.clear()
-    Bucket.breaks_after, Bucket.flips_bits, Bucket.states_md5 = None, False, False
+    Bucket.breaks_after, Bucket.flips_bits, Bucket.appends, Bucket.states_md5 = None, False, False, False
 
 
 def test_gcs_goes_through_the_same_code(bucket: FileObjectIOManager, archive: Path) -> None:
@@ -299,9 +302,21 @@ def test_a_gcs_that_holds_other_bytes_than_it_was_sent_is_found_out(
     bucket: FileObjectIOManager, archive: Path, *, states_md5: bool
 ) -> None:
     Bucket.states_md5, Bucket.flips_bits = states_md5, True
-    with pytest.raises(TransientFailure, match=r"gs://landing/zone/a/v was not the 7 bytes .*; the object was removed"):
+    with pytest.raises(
+        TransientFailure, match=r"gs://landing/zone/a/v was not the 7 bytes .* of .*; the object was removed"
+    ):
         bucket.put(archive, key="a/v", version="v")
     assert Bucket.store == {}
 
     Bucket.flips_bits = False
     assert bucket.put(archive, key="a/v", version="v").size_bytes == 7
+
+
+@pytest.mark.parametrize("states_md5", [True, False])
+def test_a_file_that_changes_on_its_way_to_gcs_is_found_out(
+    bucket: FileObjectIOManager, archive: Path, *, states_md5: bool
+) -> None:
+    Bucket.states_md5, Bucket.appends = states_md5, True
+    with pytest.raises(TransientFailure, match=r"gs://landing/.* was not the 7 bytes .*; the object was removed"):
+        bucket.put_by_checksum(archive, asset_key=KEY, partition="a")
+    assert Bucket.store == {}

@@ -1,7 +1,10 @@
 """Raw tables in a SQLite catalog: what a commit replaces, what it leaves alone, and what it says."""
 
+import json
+import traceback
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from pathlib import Path
 
 import dagster as dg
@@ -10,6 +13,9 @@ import pytest
 from ol_core.environment import RAW_NAMESPACE
 from ol_core.failures import PermanentFailure, UpstreamMissing
 from ol_core.tables import RawTableIOManager, TablePolicy, files, reading, schemas, staging
+from ol_core.tables.catalogs import open_catalog
+from pyiceberg.catalog.rest.response import TokenResponse
+from pyiceberg.exceptions import OAuthError
 
 SCHEMA = pa.schema([pa.field("course_id", pa.string(), nullable=False), ("n", pa.int64())])
 
@@ -284,6 +290,21 @@ def test_a_list_of_files_that_lacks_one_is_not_trusted(tables: RawTableIOManager
     assert lost.name in failed.error
     assert other.error == ""
     assert orphan.exists()
+
+
+@pytest.mark.parametrize("status", [200, 401])
+def test_what_a_catalog_answers_to_a_login_is_not_told(tmp_path: Path, status: int) -> None:
+    canary = "canary-4711"
+
+    def answer() -> None:
+        if status == HTTPStatus.OK:
+            TokenResponse.model_validate_json(json.dumps({"access_token": canary}))
+        raise OAuthError(f"invalid_client: {canary}")
+
+    stated = {"type": "sql", "uri": f"sqlite:///{tmp_path}/catalog.db"}
+    with pytest.raises(PermanentFailure, match="t in the sql catalog") as failure, open_catalog(stated, "t"):
+        answer()
+    assert canary not in "".join(traceback.format_exception(failure.value))
 
 
 def test_a_table_that_was_renamed_keeps_its_files_beside_a_new_one_of_its_name(tables: RawTableIOManager) -> None:

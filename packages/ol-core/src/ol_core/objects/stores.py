@@ -131,10 +131,10 @@ class FsspecStore(Store):
         except FileExistsError:  # another process was first: the version is the same
             return self.find(address) or digest
         stated = path.fs.info(path.path).get("md5Hash")
-        intact = stated == _md5(file) if stated else self.find(address) == digest
+        intact = stated == _md5(file) and digest_of(file) == digest if stated else self.find(address) == digest
         if not intact:
             path.fs.rm_file(path.path)
-            raise TransientFailure(f"{address} was not the {digest} that were sent; the object was removed")
+            raise TransientFailure(f"{address} was not the {digest} of {file}; the object was removed")
         return digest
 
     def fetch(self, address: str, file: Path) -> Path:

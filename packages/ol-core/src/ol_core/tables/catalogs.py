@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import ValidationError
+
 from ol_core.cpus import limit_library_threads
 from ol_core.failures import OlError, PermanentFailure, TransientFailure
 
@@ -42,7 +44,7 @@ def open_catalog(properties: Mapping[str, str], what: str, *, writable: bool = T
         translated = _failure(error, f"{what} in the {properties['type']} catalog {uri or properties.get('warehouse')}")
         if translated is None:
             raise
-        raise translated from error
+        raise translated from (None if _may_hold_a_secret(error) else error)
 
 
 def _loaded(properties: Mapping[str, str]) -> "Catalog":
@@ -53,6 +55,19 @@ def _loaded(properties: Mapping[str, str]) -> "Catalog":
         return load_catalog("ol", **properties)
     except OperationalError:  # another process made the tables of a SQL catalog at the same moment
         return load_catalog("ol", **properties)
+
+
+def _may_hold_a_secret(error: Exception) -> bool:
+    """Tell whether an error shows what a token was asked for with, or what was answered."""
+    from pyiceberg.exceptions import OAuthError
+
+    return isinstance(error, OAuthError | ValidationError)
+
+
+def _without_values(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    return "; ".join(f"{'.'.join(map(str, one['loc'])) or 'it'}: {one['msg']}" for one in error.errors())
 
 
 def is_transient(error: Exception) -> bool:
@@ -85,7 +100,7 @@ def _failure(error: Exception, what: str) -> OlError | None:
         ):
             return TransientFailure(f"{what}: failed ({name}: {error}); what it held is as it was")
         case exceptions.RESTError() | exceptions.ValidationError() | SQLAlchemyError() | ValueError() | TypeError():
-            return PermanentFailure(f"{what}: {name}: {error}")
+            return PermanentFailure(f"{what}: {name}: {_without_values(error)}")
     if module == "botocore":
         if name in {"NoRegionError", "NoCredentialsError", "PartialCredentialsError"}:
             return PermanentFailure(f"{what}: {error}; state the region under [tables], give the process an AWS role")
