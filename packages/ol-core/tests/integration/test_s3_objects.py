@@ -203,6 +203,17 @@ def test_a_bucket_that_is_not_there_is_permanent(broken: S3FileObjectIOManager, 
         broken.put(large, key="a/v", version="v")
 
 
+def test_a_misspelt_bucket_or_endpoint_is_not_tried_again(seaweedfs_server: SeaweedFS, large: Path) -> None:
+    s3 = S3(region="us-east-1", endpoint_url=seaweedfs_server.s3_url)
+    blanks = S3FileObjectIOManager(bucket="Landing zone!", s3=s3, writable=True)
+    with pytest.raises(PermanentFailure, match=r"(?s)Invalid bucket name .*; check bucket, endpoint_url and the AWS"):
+        blanks.put(large, key="a/v", version="v")
+
+    schemeless = S3FileObjectIOManager(bucket="landing", s3=S3(endpoint_url="store.example:8333"), writable=True)
+    with pytest.raises(PermanentFailure, match=r"Invalid endpoint: store.example:8333; check bucket, endpoint_url"):
+        schemeless.put(large, key="a/v", version="v")
+
+
 def test_a_bucket_that_is_not_there_is_told_apart_from_an_object(store: S3FileObjectIOManager, tmp_path: Path) -> None:
     with pytest.raises(
         PermanentFailure, match=r"cannot read s3://nowhere/a: S3 answers NoSuchBucket \(404\)"
