@@ -151,6 +151,12 @@ def test_an_unknown_name_and_the_problems_of_its_file_are_told_together(write: C
         ("orchestration", "backoff_seconds", float("nan"), "Input should be a finite number"),
         ("tables", "uri", "postgresql://u@db/iceberg?password=hunter2", "Value error, must hold no password"),
         ("learn", "url", "https://u:hunter2@learn.invalid/", "Value error, must hold no password"),
+        ("tables", "uri", "postgresql://u:hunter2/x@db/iceberg", "Value error, must hold no password"),
+        ("tables", "uri", "postgresql://u:hunter2#x@db/iceberg", "Value error, must hold no password"),
+        ("tables", "uri", "postgresql://u:hunter2?x@db/iceberg", "Value error, must hold no password"),
+        ("tables", "uri", "mysql+pymysql://u@db/iceberg?passwd=hunter2", "Value error, must hold no password"),
+        ("superset", "databases", "Trino", "must be a list"),
+        ("objects", "folder", "x", "there is no such key"),
     ],
 )
 def test_what_almost_fits_is_refused(
@@ -163,6 +169,19 @@ def test_what_almost_fits_is_refused(
 
     assert line.strip().startswith(f"{section}.{key}: {problem}")
     assert "hunter2" not in line
+
+
+@pytest.mark.parametrize(
+    ("place", "begun"), [("[canvas]", "list; begin each of its tables with [[canvas]]"), ("[[engine]]", "table")]
+)
+def test_a_section_that_is_begun_as_the_other_kind_says_how(write: Callable[..., Path], place: str, begun: str) -> None:
+    section = place.strip("[]")
+    content = stated()
+    del content[section]
+    file = write(content)
+    file.write_text(f"{file.read_text()}\n{place}\nname = 'x'\n")
+
+    assert problems()[1].strip() == f"{section}: must be a {begun}"
 
 
 @pytest.mark.parametrize("prefix", ["/p", "p/", "/"])
@@ -185,6 +204,8 @@ def test_keys_that_only_look_like_settings_are_refused(write: Callable[..., Path
 def test_variables_that_are_wrong_or_empty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OL_ENVIRONMENT_FILE", "")
     assert load_environment().name == "dev"
+    monkeypatch.setenv("OL_CAMPUS_URL", "http://campus.invalid/")
+    assert str(load_environment().learn.url) == "http://campus.invalid/learn"
     monkeypatch.setenv("OL_CAMPUS_URL", "campus")
     with pytest.raises(InvalidEnvironment, match="OL_CAMPUS_URL is 'campus': Input should be a valid URL"):
         load_environment()

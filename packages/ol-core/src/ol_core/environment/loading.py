@@ -101,25 +101,33 @@ def _problem(stated: Mapping[str, Any], place: Sequence[str | int], error: Mappi
     match error["type"]:
         case "missing" | "union_tag_not_found":
             tag = context.get("discriminator", "").strip("'")
-            return f"{key}.{tag}".rstrip(".") + ": this key is missing"
+            key, problem = f"{key}.{tag}".rstrip("."), "this key is missing"
         case "extra_forbidden":
-            return f"{key}: there is no such key"
+            problem = "there is no such key"
         case "union_tag_invalid":
             tag, valid = context["discriminator"].strip("'"), context["expected_tags"].replace("'", "")
-            return f"{key}.{tag}: {context['tag']!r} is unknown; valid: {valid}"
+            key, problem = f"{key}.{tag}", f"{context['tag']!r} is unknown; valid: {valid}"
         case "literal_error":
-            return f"{key}: valid: {context['expected'].replace(chr(39), '')}"
+            problem = f"valid: {context['expected'].replace(chr(39), '')}"
         case "model_type":
-            return f"{key}: must be a table" + (" { path, key }" if context["class_name"] == "SecretRef" else "")
+            problem = "must be a table" + (" { path, key }" if context["class_name"] == "SecretRef" else "")
+        case "model_attributes_type":
+            problem = "must be a table"
+        case "tuple_type":
+            problem = "must be a list" + (f"; begin each of its tables with [[{key}]]" if len(place) == 1 else "")
         case _:
-            return f"{key}: {error['msg']}"
+            problem = error["msg"]
+    return f"{key}: {problem}"
 
 
 def _keys(stated: Any, place: Sequence[str | int]) -> Iterator[str]:  # noqa: ANN401 - parsed TOML
     """Yield the keys of a place in the file; pydantic puts the chosen kinds of its unions between them."""
-    for depth, part in enumerate(place):
-        chosen_kind = isinstance(stated, dict) and part in (stated.get("kind"), stated.get("method"))
-        if chosen_kind and depth > 0:
+    chosen_kind = True  # a file has none
+    for part in place:
+        chosen_kind = (
+            not chosen_kind and isinstance(stated, dict) and part in (stated.get("kind"), stated.get("method"))
+        )
+        if chosen_kind:
             continue
         yield str(part)
         try:
@@ -130,6 +138,7 @@ def _keys(stated: Any, place: Sequence[str | int]) -> Iterator[str]:  # noqa: AN
 
 def development(*, data_dir: Path, campus_url: str) -> Environment:
     """The `dev` environment: folders under `data_dir`, sources on the simulated campus at `campus_url`."""
+    campus_url = campus_url.rstrip("/")
     root = Path(os.path.abspath(data_dir))  # noqa: PTH100 - resolve() would read the disk and follow links
     deployments = {"mitx": "mit_edx", "mitxonline": "mitxonline", "xpro": "xpro"}
     return Environment.model_validate(

@@ -1,5 +1,6 @@
 """What an environment states, section by section: frozen models, none of whose keys has a default."""
 
+import re
 from collections import Counter
 from typing import Annotated, Literal, Self, TypeVar
 from urllib.parse import parse_qs, urlsplit
@@ -13,11 +14,22 @@ SystemName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(_[a-z0-9
 Text = Annotated[str, StringConstraints(min_length=1)]
 Prefix = Annotated[str, StringConstraints(pattern=r"^([^/]|[^/].*[^/])?$")]
 
+_SHOWN = "must hold no password: it would be shown; state a secret's path, or let the driver find it"
+_SQL_LOGIN = re.compile(r"[^:]*://[^:/]*:[^@]*@")
+"""A name and a password as SQLAlchemy reads them: to it, `/`, `?` and `#` before an `@` are part of the password."""
+
 
 def _no_password(address: str | HttpUrl) -> str | HttpUrl:
     parts = urlsplit(str(address))
-    if parts.password is not None or any("password" in key.lower() for key in parse_qs(parts.query)):
-        raise ValueError("must hold no password: it would be shown; state a secret's path, or let the driver find it")
+    if parts.password is not None or any(re.search("passw|pwd", key.lower()) for key in parse_qs(parts.query)):
+        raise ValueError(_SHOWN)
+    return address
+
+
+def _no_sql_password(address: str) -> str:
+    if _SQL_LOGIN.match(address):
+        raise ValueError(_SHOWN)
+    _no_password(address)
     return address
 
 
@@ -196,7 +208,9 @@ class SqlCatalog(_Section):
     """An Iceberg catalog in a SQL database; SQLite on a laptop."""
 
     kind: Literal["sql"]
-    uri: Annotated[Text, AfterValidator(_no_password)] = Field(description="SQLAlchemy address, without a password.")
+    uri: Annotated[Text, AfterValidator(_no_sql_password)] = Field(
+        description="SQLAlchemy address, without a password."
+    )
     warehouse: Text = Field(description="Root of the tables' data.")
     writable: Writable
 
