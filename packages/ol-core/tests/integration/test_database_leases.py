@@ -179,6 +179,14 @@ def on_postgres(postgres_server: PostgresServer, tmp_path: Path) -> Iterator[Ser
     database.close()
 
 
+def counted(asked: list[str], renew: Callable[[Vault, str], float]) -> Callable[[Vault, str], float]:
+    def _renew(vault: Vault, lease_id: str) -> float:
+        asked.append(lease_id)
+        return renew(vault, lease_id)
+
+    return _renew
+
+
 def test_a_lease_that_cannot_be_renewed_yet_is_used_until_it_ends(
     on_postgres: ServedDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,8 +203,12 @@ def test_a_lease_that_cannot_be_renewed_yet_is_used_until_it_ends(
         clock.now = 61 + 59
         assert credentials.is_current(account)
 
+    asked: list[str] = []
+    monkeypatch.setattr(Vault, "renew_lease", counted(asked, Vault.renew_lease))
     clock.now = 61 + 61
-    assert credentials.is_current(account)
+    for _ in range(3):  # a stream's batches
+        assert credentials.is_current(account)
+    assert len(asked) == 1
     clock.now = 61 + 91
     assert not credentials.is_current(account)
     with pytest.raises(TransientFailure):

@@ -4,8 +4,9 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Barrier
+from threading import Barrier, Thread
 from typing import Any
 
 import hvac
@@ -198,6 +199,23 @@ def test_a_login_that_cannot_be_renewed_is_made_again(root: hvac.Client, backend
     assert asked.count("/auth/approle/login") == 2
 
 
+def test_a_login_is_used_to_its_end_where_none_follows_it(root: hvac.Client, backend: Backend, tmp_path: Path) -> None:
+    role = approle(root, "batch", token_ttl="1h", token_type="batch")
+    clock = Clock()
+    client = VaultClient(backend(approle_login(root, role, tmp_path)), clock=clock)
+    asked = Recorder(client)
+    client.read(REF)
+    for file in tmp_path.iterdir():
+        file.unlink()
+
+    clock.now = 2500
+    assert client.read(REF) == CANARY
+    assert asked.count("/auth/approle/login") == 1
+    clock.now = 3700
+    with pytest.raises(PermanentFailure, match="cannot read the secret id"):
+        client.read(REF)
+
+
 def test_a_revoked_login_is_made_again_once(root: hvac.Client, backend: Backend, tmp_path: Path) -> None:
     clock = Clock()
     role = approle(root, "revoked", token_ttl="1h")
@@ -270,6 +288,33 @@ def test_a_server_that_nobody_runs_is_transient() -> None:
         client_of(VaultBackend.model_validate(stated)).read(REF)
 
 
+@pytest.mark.parametrize("answer", ["<html>Welcome</html>", "[]", "{}", '{"data": null}', '{"auth": {}}'])
+def test_what_does_not_answer_as_vault_does_is_told(backend: Backend, tmp_path: Path, answer: str) -> None:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer.encode())
+
+        def do_POST(self) -> None:
+            self.do_GET()
+
+        def log_message(self, *_: object) -> None: ...
+
+    (tmp_path / "id").write_text("secret-id")
+    approle = {"method": "approle", "role_id": "r", "secret_id_file": str(tmp_path / "id"), "mount": "approle"}
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        for auth in ({"method": "token"}, approle):
+            client = client_of(backend(auth, url=f"http://127.0.0.1:{server.server_port}"))
+            with pytest.raises(PermanentFailure, match="does not answer as Vault does; correct"):
+                client.read(REF)
+            with pytest.raises(PermanentFailure, match="does not answer as Vault does; correct"):
+                client.database_credentials("campus")
+        server.shutdown()
+
+
 def test_a_server_that_is_sealed_killed_and_started_again(tmp_path: Path, backend: Backend) -> None:
     port = free_ports(1)[0]
 
@@ -327,6 +372,11 @@ def test_a_certificate_is_trusted_where_its_authority_is_stated(tmp_path: Path, 
         assert client_of(backend(url=server.url, ca_file=authority)).read(REF) == CANARY
         with pytest.raises(PermanentFailure, match=r"the certificate of .* is not trusted; set secrets.ca_file"):
             client_of(backend(url=server.url)).read(REF)
+        with pytest.raises(PermanentFailure, match=r"there is no secrets.ca_file .*none.pem"):
+            client_of(backend(url=server.url, ca_file=str(tmp_path / "none.pem"))).read(REF)
+        (tmp_path / "empty.pem").touch()
+        with pytest.raises(PermanentFailure, match=r"secrets\.ca_file"):
+            client_of(backend(url=server.url, ca_file=str(tmp_path / "empty.pem"))).read(REF)
 
 
 def approle(root: hvac.Client, name: str, *, policy: str = "reader", **options: str) -> str:

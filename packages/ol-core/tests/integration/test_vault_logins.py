@@ -110,6 +110,13 @@ def test_a_token_comes_from_the_variable_or_the_file(root: hvac.Client, backend:
         read(backend())
 
 
+def test_a_token_is_bare(root: hvac.Client, backend: Backend) -> None:
+    assert read(backend(), VAULT_TOKEN=f"{root.token}\n") == CANARY
+    with pytest.raises(PermanentFailure, match=r"no header can carry; store the bare token") as caught:
+        read(backend(), VAULT_TOKEN="canary\u20ac 1")
+    assert "canary" not in str(caught.value)
+
+
 def test_a_pod_logs_in_with_its_service_account(
     root: hvac.Client, backend: Backend, kubernetes: str, tmp_path: Path
 ) -> None:
@@ -241,6 +248,9 @@ def test_a_person_logs_in_through_the_browser(
     file.write_text(json.dumps({**kept, "expires_at": time.time() - 1}))
     with pytest.raises(PermanentFailure, match="has expired; run `ol secrets login`"):
         read(stated, XDG_CACHE_HOME=str(tmp_path))
+    client = VaultClient(stated, variables={"XDG_CACHE_HOME": str(file)})
+    with pytest.raises(PermanentFailure, match=r"the token cannot be kept in .*: Not a directory; set XDG_CACHE_HOME"):
+        client.log_in_person(Browser(Person(root.url, token).open, port, 20))
 
 
 def test_a_person_who_is_refused_or_does_not_come_is_told(
@@ -300,6 +310,23 @@ def test_aws_logs_in_with_a_signed_request_for_its_identity(backend: Backend, mo
     assert base64.b64decode(body["iam_request_body"]) == b"Action=GetCallerIdentity&Version=2011-06-15"
     assert "/eu-west-1/sts/aws4_request" in str(headers["Authorization"])
     assert "canary-aws" not in json.dumps(body) + str(headers)
+
+
+def test_aws_credentials_that_cannot_be_had_are_told(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stated = backend({"method": "aws", "role": "dagster", "mount": "aws", "region": "eu-west-1"})
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    with pytest.raises(PermanentFailure, match=r"the AWS login gets no credentials: .*nobody.* could not be found"):
+        read(stated)
+
+    monkeypatch.delenv("AWS_PROFILE")
+    monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/dagster")
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "none"))
+    with pytest.raises(PermanentFailure, match=r"the AWS login gets no credentials: .*No such file"):
+        read(stated)
 
 
 @pytest.fixture

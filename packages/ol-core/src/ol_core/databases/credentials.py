@@ -154,7 +154,9 @@ class LeasedCredentials(Credentials):
             seconds = self._secrets.renew_lease(lease.lease_id)
         except TransientFailure as error:
             _log.warning("the lease of Vault's role %s could not be renewed yet: %s", self._role, error)
-            return self._clock() < lease.ends_at
+            left = lease.ends_at - self._clock()
+            lease.renew_at = self._clock() + left * 2 / 3  # a stream asks with every batch
+            return left > 0
         except OlError as error:
             _log.warning("the lease of Vault's role %s is replaced: %s", self._role, error)
             lease.spent = True

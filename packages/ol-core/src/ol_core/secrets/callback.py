@@ -33,6 +33,9 @@ class Browser:
 class _Callback(HTTPServer):
     answer: dict[str, str] | None = None
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing: a browser may leave before it has its answer."""
+
 
 class _Handler(BaseHTTPRequestHandler):
     server: _Callback

@@ -52,7 +52,13 @@ def check(*, as_json: bool) -> None:
 
 
 @secrets.command()
-@click.option("--port", default=8250, show_default=True, help="Loopback port that the browser comes back to.")
+@click.option(
+    "--port",
+    default=8250,
+    type=click.IntRange(1, 65535),
+    show_default=True,
+    help="Loopback port that the browser comes back to.",
+)
 @click.option("--timeout-seconds", default=300.0, show_default=True, help="How long to wait for you.")
 def login(port: int, timeout_seconds: float) -> None:
     """Log in to Vault in the browser; the token is kept for you alone."""

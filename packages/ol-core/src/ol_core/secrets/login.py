@@ -5,7 +5,8 @@ Sources: https://developer.hashicorp.com/vault/api-docs/auth (OpenBao's is the s
 
 import hashlib
 import json
-import os
+import re
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ol_core.environment import JwtAuth, OidcAuth, VaultAuth, VaultBackend
-from ol_core.failures import PermanentFailure
+from ol_core.failures import PermanentFailure, TransientFailure
 from ol_core.secrets.callback import Browser, wait_for_code
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def log_in(client: "hvac.Client", backend: VaultBackend, variables: Mapping[str,
     auth = backend.auth
     match auth.method:
         case "token":
-            return _looked_up(client, variables.get("VAULT_TOKEN") or _token_file(variables))
+            return _looked_up(client, variables.get("VAULT_TOKEN", "").strip() or _token_file(variables))
         case "oidc":
             return _looked_up(client, cached_token(backend, variables))
         case "kubernetes":
@@ -105,14 +106,18 @@ def log_in_person(client: "hvac.Client", backend: VaultBackend, browser: Browser
         )
     code, state, nonce = wait_for_code(address, browser)
     grant = granted(client.auth.jwt.oidc_callback(state=state, nonce=nonce, code=code, path=auth.mount))
-    file = token_cache(backend, variables)
-    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     expires_at = time.time() + grant.lifetime_seconds if grant.lifetime_seconds else None
     content = json.dumps({"url": str(backend.url), "token": grant.token, "expires_at": expires_at})
-    part = file.with_suffix(f".{os.getpid()}")
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as writer:
-        writer.write(content)
-    part.replace(file)
+    file = token_cache(backend, variables)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.TemporaryDirectory(dir=file.parent) as folder:
+            part = Path(folder) / file.name
+            part.touch(mode=0o600)
+            part.write_text(content, encoding="utf-8")
+            part.replace(file)
+    except OSError as error:
+        raise PermanentFailure(f"the token cannot be kept in {file}: {error.strerror}; set XDG_CACHE_HOME") from error
     return file
 
 
@@ -143,6 +148,8 @@ def _looked_up(client: "hvac.Client", token: str) -> Grant:
     """Return what a token is good for; one that may not look itself up counts as one that does not expire."""
     import hvac.exceptions
 
+    if not re.fullmatch("[!-~]+", token):
+        raise PermanentFailure("the token holds a character that no header can carry; store the bare token")
     client.token = token
     try:
         data = client.auth.token.lookup_self()["data"]
@@ -162,7 +169,7 @@ def _token_file(variables: Mapping[str, str]) -> str:
 def _jwt(auth: JwtAuth, variables: Mapping[str, str]) -> str:
     if auth.token_file:
         return _read(Path(auth.token_file), "the token of the JWT login")
-    token = variables.get(auth.token_variable, "")
+    token = variables.get(auth.token_variable, "").strip()
     if not token:
         raise PermanentFailure(f"{auth.token_variable}, which holds the token of the JWT login, is not set")
     return token
@@ -177,11 +184,18 @@ def _read(file: Path, what: str) -> str:
 
 def _aws_login(client: "hvac.Client", *, role: str, mount: str, region: str) -> Mapping[str, Any]:
     import boto3
+    from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
-    credentials = boto3.Session().get_credentials()
-    if credentials is None:
+    try:
+        credentials = boto3.Session().get_credentials()
+        frozen = credentials.get_frozen_credentials() if credentials else None
+    except (BotoCoreError, ClientError, OSError) as error:
+        kind = TransientFailure if isinstance(error, HTTPClientError) else PermanentFailure
+        raise kind(
+            f"the AWS login gets no credentials: {error}; correct the AWS role, or the AWS_* variables"
+        ) from error
+    if frozen is None:
         raise PermanentFailure("the AWS login finds no credentials; give the process an AWS role, or AWS_* variables")
-    frozen = credentials.get_frozen_credentials()
     answer: Mapping[str, Any] = client.auth.aws.iam_login(
         access_key=frozen.access_key,
         secret_key=frozen.secret_key,

@@ -1,18 +1,19 @@
 """A client of HashiCorp Vault or OpenBao, shared by all threads of a process."""
 
+import logging
 import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from ol_core.environment import SecretRef, VaultBackend
-from ol_core.failures import PermanentFailure, TransientFailure, UpstreamMissing
+from ol_core.failures import OlError, PermanentFailure, TransientFailure, UpstreamMissing
 from ol_core.secrets.callback import Browser
 from ol_core.secrets.login import Grant, described, granted, log_in, log_in_person
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     import hvac
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 READ_TTL_SECONDS = 300.0
 """How long a secret that was read counts as current."""
@@ -51,8 +54,9 @@ class DatabaseCredentials:
 class VaultClient:
     """Reads secrets and takes leases; asks nothing before its first use.
 
-    A login is renewed when two thirds of its lifetime are over, by one thread for all; a 403 is answered by one new
-    login, since a token may have been revoked. What was read is kept for `READ_TTL_SECONDS`.
+    A login is renewed when two thirds of its lifetime are over, by one thread for all, and used to its end where that
+    fails; a 403 is answered by one new login, since a token may have been revoked. What was read is kept for
+    `READ_TTL_SECONDS`.
     """
 
     def __init__(
@@ -69,7 +73,7 @@ class VaultClient:
         self._versions: dict[str, int] = {}
         self._client: hvac.Client | None = None
         self._grant: Grant | None = None
-        self._renew_at = float("inf")
+        self._renew_at = self._ends_at = float("inf")
 
     def read(self, ref: SecretRef) -> str:
         """Return the value behind a reference.
@@ -98,21 +102,21 @@ class VaultClient:
         path = f"{self._backend.database_mount}/creds/{role}"
         with self._translated(f"credentials of {path}", path):
             answer = self._read(path)
-        if answer is None:
-            raise UpstreamMissing(f"credentials of {path}: there is no such role at {self._backend.url}")
-        data = answer["data"]
-        return DatabaseCredentials(
-            username=str(data["username"]),
-            password=str(data["password"]),
-            lease_id=str(answer["lease_id"]),
-            lease_seconds=float(answer["lease_duration"]),
-        )
+            if answer is None:
+                raise UpstreamMissing(f"credentials of {path}: there is no such role at {self._backend.url}")
+            data = answer["data"]
+            return DatabaseCredentials(
+                username=str(data["username"]),
+                password=str(data["password"]),
+                lease_id=str(answer["lease_id"]),
+                lease_seconds=float(answer["lease_duration"]),
+            )
 
     def renew_lease(self, lease_id: str) -> float:
         """Renew a lease; return for how many seconds it is valid from now."""
         with self._translated(f"the lease {lease_id}", "sys/leases/renew", grant="update"):
             answer = self._asked(lambda client: client.sys.renew_lease(lease_id))
-        return float(answer["lease_duration"])
+            return float(answer["lease_duration"])
 
     def revoke_lease(self, lease_id: str) -> None:
         """Give a lease back; its credentials are no longer valid."""
@@ -139,8 +143,8 @@ class VaultClient:
                 version = self._version(mount)
                 path = f"{mount}/data/{ref.path}" if version > 1 else f"{mount}/{ref.path}"
                 answer = self._read(path)
-            data = answer["data"] if answer else None
-            stored: dict[str, Any] | None = data.get("data") if data and version > 1 else data
+                data = answer["data"] if answer else None
+                stored: dict[str, Any] | None = data.get("data") if data and version > 1 else data
             if stored is None:  # no such path, or its newest version is deleted
                 raise UpstreamMissing(f"secret {ref}: {mount}/{ref.path} does not exist at {self._backend.url}")
             self._cache[ref.path] = (self._clock(), stored)
@@ -193,6 +197,20 @@ class VaultClient:
             return self._client, grant
 
     def _renewed(self, client: "hvac.Client", grant: Grant) -> Grant:
+        """Return a newer login; where there is none yet, what is left of the one that there is."""
+        import hvac.exceptions
+        import requests
+
+        try:
+            return self._renewed_or_new(client, grant)
+        except (hvac.exceptions.VaultError, requests.RequestException, OlError) as error:
+            left = self._ends_at - self._clock()
+            if left <= 0:
+                raise
+            _log.warning("the %s cannot be renewed yet: %s", described(self._backend.auth), type(error).__name__)
+            return replace(grant, lifetime_seconds=left)
+
+    def _renewed_or_new(self, client: "hvac.Client", grant: Grant) -> Grant:
         import hvac.exceptions
 
         if grant.renewable:
@@ -211,18 +229,22 @@ class VaultClient:
     def _keep(self, grant: Grant) -> Grant:
         assert self._client is not None  # noqa: S101 - for the type checker
         self._client.token = grant.token
-        self._renew_at = self._clock() + grant.lifetime_seconds * 2 / 3 if grant.lifetime_seconds else float("inf")
+        now, lifetime = self._clock(), grant.lifetime_seconds or float("inf")
+        self._renew_at, self._ends_at = now + lifetime * 2 / 3, now + lifetime
         self._grant = grant
         return grant
 
     def _new_client(self) -> "hvac.Client":
         import hvac
 
+        ca_file = self._backend.ca_file
+        if ca_file and not Path(ca_file).exists():
+            raise PermanentFailure(f"there is no secrets.ca_file {ca_file}; write the certificates there")
         return hvac.Client(
             url=str(self._backend.url).rstrip("/"),
             token="",
             namespace=self._backend.namespace or None,
-            verify=self._backend.ca_file or True,
+            verify=ca_file or True,
             timeout=_TIMEOUT_SECONDS,
             strict_http=True,
         )
@@ -269,6 +291,8 @@ class VaultClient:
             raise PermanentFailure(f"{what}: the certificate of {url} is not trusted; set secrets.ca_file") from error
         except requests.RequestException as error:
             raise TransientFailure(f"{what}: {url} did not answer ({type(error).__name__})") from error
+        except (AttributeError, LookupError, TypeError, ValueError):  # a page, or other JSON; it may hold anything
+            raise PermanentFailure(f"{what}: {url} does not answer as Vault does; correct secrets.url") from None
 
 
 def _reasons(error: Exception) -> str:
