@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,36 @@ def test_parameters_are_values_and_without_them_a_percent_sign_is_one(served: Se
     ]
     assert resource.stream("SELECT %s AS a", [7]).read_all().num_rows == 1
     assert resource.stream("SELECT 'x' LIKE '%x%' AS a, 5 % 3 AS b").read_all()["b"].to_pylist() == [2]
+
+
+@pytest.mark.parametrize("none", [None, {}, []])
+def test_no_parameters_are_none(served: ServedDatabase, none: Any) -> None:
+    rows = served.resource().stream("SELECT 'a%b' AS a, 'x%%' AS b", none).read_all()
+
+    assert rows.to_pylist() == [{"a": "a%b", "b": "x%%"}]
+
+
+@pytest.mark.parametrize(
+    ("sql", "parameters"),
+    [("SELECT %(a)s", {"b": 1}), ("SELECT %(a)s, 'x%b'", {"a": 1}), ("SELECT %s, %s", [1]), ("SELECT %(a)s", [1])],
+)
+def test_parameters_that_do_not_fit_are_told(served: ServedDatabase, sql: str, parameters: Any) -> None:
+    for run in (served.resource().stream, served.resource().execute):
+        with pytest.raises(PermanentFailure) as caught:
+            run(sql, parameters)
+        assert "write %% for a percent sign" in str(caught.value) or "correct the statement" in str(caught.value)
+
+
+def test_a_time_of_any_zone_is_the_same_time_to_the_server(served: ServedDatabase) -> None:
+    noon = datetime(2024, 7, 1, 12, tzinfo=UTC)
+    in_boston = noon.astimezone(timezone(timedelta(hours=-4)))
+    kind = "timestamptz" if served.kind is PostgresResource else "timestamp NULL"
+    served.execute(f"CREATE TABLE moves (at {kind})")
+    served.resource(read_only=False).execute("INSERT INTO moves VALUES (%s)", [in_boston])
+
+    query = "SELECT at FROM moves WHERE at >= %(since)s AND at < %(until)s"
+    rows = served.resource().stream(query, {"since": in_boston, "until": in_boston + timedelta(seconds=1)}).read_all()
+    assert rows["at"].to_pylist() == [noon]
 
 
 def test_the_server_refuses_to_write_unless_it_may(served: ServedDatabase) -> None:
@@ -256,6 +287,9 @@ def test_who_vouches_for_the_server_is_checked(served: ServedDatabase, tmp_path:
         served.resource(tls="verify-ca", ca_file=stranger).stream("SELECT 1")
     with pytest.raises(PermanentFailure, match=r"ca_file that vouches for it .*, and the host it names"):
         served.resource(host="127.0.0.1").stream("SELECT 1")
+    (tmp_path / "empty.pem").touch()
+    with pytest.raises(PermanentFailure, match="ca_file"):
+        served.resource(ca_file=str(tmp_path / "empty.pem")).stream("SELECT 1")
     with pytest.raises(PermanentFailure, match="there is no ca_file /nowhere; write the certificates there"):
         served.resource(ca_file="/nowhere").stream("SELECT 1")
 

@@ -17,9 +17,11 @@ from ol_core.secrets import LocalSecrets
         ({"ca_file": ""}, "tls=verify-full: state ca_file"),
         ({"tls": "require"}, "tls=require: state ca_file with verify-full and verify-ca, and with these alone"),
         ({"tls": "prefer"}, "verify-full"),
+        ({"statement_timeout_seconds": 0.0004}, "statement_timeout_seconds"),
+        ({"statement_timeout_seconds": float("inf")}, "statement_timeout_seconds"),
     ],
 )
-def test_what_contradicts_itself_is_refused_at_once(changed: dict[str, str], message: str) -> None:
+def test_what_contradicts_itself_is_refused_at_once(changed: dict[str, object], message: str) -> None:
     stated: dict[str, Any] = {"host": "h", "database": "d", "user": "p#u", "password": "p#p", "ca_file": "/ca.pem"}
     with pytest.raises(ValueError, match=message):
         PostgresResource(secrets=LocalSecrets(file="none"), **{**stated, **changed})

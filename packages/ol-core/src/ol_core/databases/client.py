@@ -51,7 +51,8 @@ class DatabaseClient:
     def stream(self, sql: str, parameters: Parameters, *, batch_rows: int) -> "pa.RecordBatchReader":
         """Run a query; return its rows as they come, in batches. The schema is known even where there is no row.
 
-        The connection is held until the last row is read, or the reader is let go of.
+        The connection is held until the last row is read, or nothing refers to the reader any more; to close the reader
+        is not enough, since Arrow does not pass that on.
 
         Args:
             sql: A query, with `%(name)s` or `%s` for parameters; without parameters, a `%` is a `%`.
@@ -76,7 +77,7 @@ class DatabaseClient:
         """
         with self._connection() as (connection, account), self._driver.translated(account):
             with connection.cursor() as cursor:
-                cursor.execute(sql, parameters)
+                self._driver.run(cursor, sql, parameters)
                 changed: int = max(0, cursor.rowcount)
             connection.commit()
         return changed
@@ -129,8 +130,8 @@ class DatabaseClient:
         except PoolExhausted as error:
             raise TransientFailure(
                 f"{self._driver.product} {self._driver.target.database}: all {self._max_connections} connections of "
-                f"this process were in use for {self._pool_timeout_seconds:g} s; read streams to their end, or raise "
-                f"max_connections"
+                f"this process were in use for {self._pool_timeout_seconds:g} s; read streams to their end, drop the "
+                f"readers of those that you leave, or raise max_connections"
             ) from error
         try:
             yield taken.dbapi_connection, taken.info["account"]

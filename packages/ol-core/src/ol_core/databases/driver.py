@@ -58,6 +58,7 @@ class Meaning:
 
 LATER = Meaning(TransientFailure, "try again later")
 CANNOT = Meaning(PermanentFailure, "correct the statement")
+UNFIT = Meaning(PermanentFailure, "give each %(name)s or %s its value, and write %% for a percent sign")
 
 
 class Driver(ABC):
@@ -95,13 +96,25 @@ class Driver(ABC):
     def open(self, connection: Connection, sql: str, parameters: Parameters) -> Cursor:
         """Run a query; return a cursor that fetches its rows from the server as they are asked for."""
 
+    def run(self, cursor: Cursor, sql: str, parameters: Parameters) -> None:
+        """Run a statement; an empty set of parameters is none. Raises the driver's errors.
+
+        Raises:
+            PermanentFailure: the statement and its parameters do not fit.
+        """
+        try:
+            cursor.execute(sql, parameters or None)
+        except (LookupError, TypeError, ValueError) as error:
+            problem = f"the statement does not fit its parameters ({type(error).__name__}: {error})"
+            raise UNFIT.failure(f"{self.product} {self.target.database}: {problem}; {UNFIT.advice}") from error
+
     @abstractmethod
     def columns(self, cursor: Cursor) -> list[Column]:
         """Return the columns of a result, also of one without rows; empty where a statement has no result."""
 
     @abstractmethod
     def meaning(self, error: Exception) -> tuple[Meaning, str]:
-        """Return what an error means, and what the server said, which holds no value of a row."""
+        """Return what an error means, and what the server said, without its details."""
 
     def relation(self, said: str) -> str:
         """Return the relation that the server's words name."""

@@ -1,7 +1,8 @@
 """MySQL and MariaDB through PyMySQL: unbuffered cursors, session settings, and what an error's number means."""
 
 import ssl
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from ol_core.databases.columns import Column
 from ol_core.databases.credentials import Account
@@ -88,7 +89,7 @@ class MySqlDriver(Driver):
             user=account.user,
             password=account.password.encode(),
             charset="utf8mb4",
-            conv=dict[Any, Any](encoders),  # and no decoders: Arrow reads what the server writes
+            conv={**encoders, datetime: _in_session_zone},  # and no decoders: Arrow reads what the server writes
             ssl=self._tls(),
             ssl_disabled=target.tls == "disable",
             connect_timeout=target.connect_timeout_seconds,
@@ -111,7 +112,7 @@ class MySqlDriver(Driver):
         from pymysql.cursors import SSCursor
 
         cursor: SSCursor = connection.cursor(SSCursor)
-        cursor.execute(sql, parameters)
+        self.run(cursor, sql, parameters)
         return cursor
 
     def columns(self, cursor: Cursor) -> list[Column]:
@@ -135,9 +136,22 @@ class MySqlDriver(Driver):
     def _tls(self) -> ssl.SSLContext | None:
         if self.target.tls == "disable":
             return None
-        verified = self.target.tls in VERIFIED
-        context = ssl.create_default_context(cafile=self.target.ca_file if verified else None)
+        verified, ca_file = self.target.tls in VERIFIED, self.target.ca_file
+        try:
+            context = ssl.create_default_context(cafile=ca_file if verified else None)
+        except OSError as error:
+            raise PermanentFailure(
+                f"{self.product} {self.target.database}: no certificates can be read from the ca_file {ca_file} "
+                f"({error.strerror}); write those there that vouch for {self.target.host}"
+            ) from error
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # MySQL makes authorities that are not as strict
         context.check_hostname = self.target.tls == "verify-full"
         context.verify_mode = ssl.CERT_REQUIRED if verified else ssl.CERT_NONE
         return context
+
+
+def _in_session_zone(value: datetime, _: object) -> str:
+    """Write a time of any zone as UTC; MySQL has no other way to tell it."""
+    from pymysql.converters import escape_datetime
+
+    return escape_datetime(value.astimezone(UTC) if value.tzinfo else value)

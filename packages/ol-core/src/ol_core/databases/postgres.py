@@ -9,6 +9,7 @@ from ol_core.databases.credentials import Account
 from ol_core.databases.driver import (
     CANNOT,
     LATER,
+    UNFIT,
     VERIFIED,
     Connection,
     Cursor,
@@ -113,8 +114,8 @@ class PostgresDriver(Driver):
 
         cursor: psycopg.ServerCursor = connection.cursor(name="ol_stream")
         try:
-            cursor.execute(sql.encode(), parameters)
-        except psycopg.Error:
+            self.run(cursor, sql, parameters)
+        except (psycopg.Error, PermanentFailure):
             self.abandon(cursor)
             raise
         return cursor
@@ -140,6 +141,8 @@ class PostgresDriver(Driver):
             return _STATES.get(state) or _CLASSES.get(state[:2], CANNOT), said
         if isinstance(error, psycopg.OperationalError):
             return next((meaning for words, meaning in _CONNECTING if re.search(words, str(error))), LATER), said
+        if isinstance(error, psycopg.ProgrammingError):
+            return UNFIT, said
         return Meaning(PermanentFailure, "cast the column in the query, such as to text"), said
 
     def relation(self, said: str) -> str:

@@ -45,7 +45,8 @@ class DatabaseResource(dg.ConfigurableResource[Any], ABC):
     )
     statement_timeout_seconds: float = Field(
         default=900.0,
-        gt=0,
+        ge=0.001,
+        le=2_147_483,
         description="How long the server may work on a statement. PostgreSQL counts until a stream begins, then for "
         "each of its batches; MySQL counts until its last row is read.",
     )
