@@ -124,6 +124,21 @@ def test_a_post_is_repeated_only_where_the_server_did_not_act_on_it(answer: Answ
     assert len(server.requests) == times
 
 
+@pytest.mark.parametrize(
+    ("url", "params", "asked"),
+    [
+        ("x?a=1&b=2", {"b": 3}, "x?a=1&b=3"),
+        ("https://learn.example/base/x?a%5B%5D=1", {"b": 3}, "x?a%5B%5D=1&b=3"),
+        ("x?a=1", {}, "x?a=1"),
+        ("x", {"b": 3}, "x?b=3"),
+    ],
+)
+def test_parameters_come_beside_those_of_the_url(url: str, params: dict[str, str | int], asked: str) -> None:
+    server = ScriptedServer(httpx.Response(502), OK)
+    client_of(server).request("GET", url, params=params)
+    assert [str(one.url) for one in server.requests] == [f"https://learn.example/base/{asked}"] * 2
+
+
 def test_a_post_that_is_declared_idempotent_is_repeated_with_the_same_body() -> None:
     server = ScriptedServer(httpx.Response(502), OK)
     client_of(server).request("POST", "x", json={"a": 1}, idempotent=True)

@@ -82,6 +82,12 @@ def test_a_file_that_is_not_given_is_told_once(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_failure_names_the_whole_address(server: ScriptedServer, client: HttpClient, tmp_path: Path) -> None:
+    server.script = in_turn(Say(body=OLD))
+    with pytest.raises(PermanentFailure, match=f"GET {server.url}/file gave"):
+        client.download("file", tmp_path / "x", sha256="0" * 64)
+
+
 def test_a_length_that_does_not_fit_is_a_cut_body(tmp_path: Path) -> None:
     """Where a transport lets it pass; the one of this package does not."""
     transport = httpx.MockTransport(
@@ -188,13 +194,14 @@ def test_memory_does_not_grow_with_the_file(server: ScriptedServer, client: Http
     assert peak < 8 * MIB
 
 
-@pytest.mark.parametrize(("place", "kind"), [("missing/x", PermanentFailure), ("folder", PermanentFailure)])
+@pytest.mark.parametrize("place", ["missing/x", "folder", "file/x", "x" * 253])
 def test_a_place_that_cannot_be_written_is_permanent(
-    server: ScriptedServer, client: HttpClient, tmp_path: Path, *, place: str, kind: type[OlError]
+    server: ScriptedServer, client: HttpClient, tmp_path: Path, *, place: str
 ) -> None:
     (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
     server.script = in_turn(Say(body=OLD))
-    with pytest.raises(kind, match="cannot be written"):
+    with pytest.raises(PermanentFailure, match="cannot be written"):
         client.download("file", tmp_path / place)
 
 

@@ -17,7 +17,7 @@ from ol_core.http.deadlines import deadline, within
 from ol_core.http.downloads import Download, Downloads
 from ol_core.http.policy import HttpPolicy, Runtime
 from ol_core.http.redaction import quiet_logs, redact_url
-from ol_core.http.sending import SENDING_ERRORS, broken, retrying, sent_instead, timeouts
+from ol_core.http.sending import SENDING_ERRORS, broken, retrying, sent_instead, timeouts, whole
 
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 
@@ -26,7 +26,7 @@ class RequestParts(TypedDict, total=False):
     """What a request carries.
 
     Attributes:
-        params: Query parameters.
+        params: Query parameters, beside those of the URL.
         json: Body, sent as JSON.
         content: Body, sent as it is.
         headers: Further headers.
@@ -165,7 +165,10 @@ class HttpClient:
     def _exchange(self, method: str, url: str, parts: RequestParts) -> httpx.Response:
         request: httpx.Request | None = None
         try:
-            request = self._client.build_request(method, url, timeout=timeouts(self._policy), **parts)
+            rest = parts.copy()
+            if params := rest.pop("params", None):  # httpx would put them in the place of those that the URL has
+                url = str(httpx.URL(url).copy_merge_params(params))
+            request = self._client.build_request(method, url, timeout=timeouts(self._policy), **rest)
             self._refuse_another_origin(request)
             self._wait_for_turn(request)
             return self._client.send(request, auth=self._auth)
@@ -176,8 +179,7 @@ class HttpClient:
                 if isinstance(failed, TransientFailure):  # what waits for the login was not sent
                     failed = NotActedOn(str(failed))
             else:
-                whole = url if "://" in url else f"{str(self.base_url).rstrip('/')}/{url.lstrip('/')}"
-                failed = broken(method, whole, error)
+                failed = broken(method, whole(self.base_url, url), error)
         raise failed
 
     def _refuse_another_origin(self, request: httpx.Request) -> None:

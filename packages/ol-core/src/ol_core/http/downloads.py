@@ -6,7 +6,7 @@ import errno
 import hashlib
 import re
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
@@ -20,7 +20,7 @@ from ol_core.http.bodies import BoundedAnswers
 from ol_core.http.deadlines import deadline, within
 from ol_core.http.policy import HttpPolicy, Runtime
 from ol_core.http.redaction import redact_url
-from ol_core.http.sending import SENDING_ERRORS, broken, retrying, sent_instead, timeouts
+from ol_core.http.sending import SENDING_ERRORS, broken, retrying, sent_instead, timeouts, whole
 
 _ERROR_BYTES = 1 << 16
 _WHOLE = frozenset({200, 203})
@@ -69,7 +69,8 @@ class Downloads:
         part = destination.with_name(destination.name + ".part")
         try:
             with within(self._policy.download_seconds, self._runtime.clock), part.open("wb") as file:
-                held = _Held(file, redact_url(url), self._policy.max_download_bytes, sha256)
+                shown = redact_url(whole(self._client.base_url, url))
+                held = _Held(file, shown, self._policy.max_download_bytes, sha256)
                 fetch = retrying(self._policy, self._runtime, repeatable=True, attempts_used=lambda _: held.fruitless())
                 download = fetch(self._attempt, url, held)
             part.replace(destination)
@@ -77,7 +78,8 @@ class Downloads:
             kind = TransientFailure if error.errno in _FULL_DISK else PermanentFailure
             raise kind(f"{destination} cannot be written: {error.strerror}") from error
         finally:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):  # of a place that has none
+                part.unlink()
         return download
 
     def _attempt(self, url: str, held: "_Held") -> Download:
@@ -104,7 +106,7 @@ class Downloads:
                 return response.status_code
         except SENDING_ERRORS as error:
             elsewhere = request and sent_instead(error, request)
-            failed = broken("GET", elsewhere.url if elsewhere else url, error)
+            failed = broken("GET", elsewhere.url if elsewhere else whole(self._client.base_url, url), error)
         raise failed
 
 

@@ -66,6 +66,11 @@ def timeouts(policy: HttpPolicy) -> httpx.Timeout:
     return httpx.Timeout(longest, connect=min(10.0, longest))
 
 
+def whole(base_url: httpx.URL, url: str) -> str:
+    """Return the whole address of one below a base, for messages; it may be none that can be asked for."""
+    return url if "://" in url else f"{str(base_url).rstrip('/')}/{url.lstrip('/')}"
+
+
 def broken(method: str, url: httpx.URL | str, error: Exception) -> OlError:
     """Return the failure that an error of sending a request, or of reading its answer, stands for.
 
