@@ -2,7 +2,7 @@
 
 import ssl
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ol_core.databases.columns import Column
 from ol_core.databases.credentials import Account
@@ -82,6 +82,7 @@ class MySqlDriver(Driver):
 
         target = self.target
         patience = target.statement_timeout_seconds + _ANSWER_SECONDS
+        conversions: dict[Any, Any] = {**encoders, datetime: _in_session_zone}
         connection: Connection = pymysql.connect(
             host=target.host,
             port=target.port,
@@ -89,7 +90,7 @@ class MySqlDriver(Driver):
             user=account.user,
             password=account.password.encode(),
             charset="utf8mb4",
-            conv={**encoders, datetime: _in_session_zone},  # and no decoders: Arrow reads what the server writes
+            conv=conversions,  # and no decoders: Arrow reads what the server writes
             ssl=self._tls(),
             ssl_disabled=target.tls == "disable",
             connect_timeout=target.connect_timeout_seconds,
