@@ -10,7 +10,6 @@ from typing import Any, Literal
 from weakref import WeakSet
 
 import dagster as dg
-from dagster._core.execution.backfill import BULK_ACTION_TERMINAL_STATUSES, BulkActionsFilter, BulkActionStatus
 
 DATA_VERSION_TAG = "dagster/data_version"
 """Dagster's own tag, and the only one of an asset's events that its storage can look up partition by partition."""
@@ -78,6 +77,8 @@ def latest_check(instance: dg.DagsterInstance, asset_key: dg.AssetKey, name: str
 
 def is_backfilling(instance: dg.DagsterInstance) -> bool:
     """Whether a backfill is unfinished; it may hold partitions that no run says yet."""
+    from dagster._core.execution.backfill import BULK_ACTION_TERMINAL_STATUSES, BulkActionsFilter, BulkActionStatus
+
     unfinished = [status for status in BulkActionStatus if status not in BULK_ACTION_TERMINAL_STATUSES]
     return bool(instance.get_backfills(filters=BulkActionsFilter(statuses=unfinished), limit=1))
 

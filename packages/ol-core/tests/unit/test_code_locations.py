@@ -1,3 +1,4 @@
+import gc
 import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -64,6 +65,14 @@ def test_a_good_location_is_loaded() -> None:
     loaded = load([location("good", "location_good:defs")])
 
     assert len(loaded["good"].resolve_asset_graph().materializable_asset_keys) == 1
+
+
+def test_garbage_is_collected_again_after_loading_also_where_it_failed(modules: Path) -> None:
+    (modules / "location_busy.py").write_text("import gc\nassert not gc.isenabled()\nimport no_such_library\n")
+
+    with pytest.raises(DiscoveryError, match="no_such_library"):
+        load([location("busy", "location_busy:defs")])
+    assert gc.isenabled()
 
 
 @pytest.mark.usefixtures("modules")

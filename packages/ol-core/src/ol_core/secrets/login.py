@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from ol_core.environment import JwtAuth, OidcAuth, VaultAuth, VaultBackend
 from ol_core.failures import PermanentFailure, TransientFailure
-from ol_core.secrets.callback import Browser, wait_for_code
 
 if TYPE_CHECKING:
     import hvac
+
+    from ol_core.secrets.callback import Browser
 
 _BUILT_IN = "the token itself"
 
@@ -76,7 +77,9 @@ def described(auth: VaultAuth) -> str:
     return f"login by {auth.method} (mount {mount}, role {role or '-'})"
 
 
-def log_in_person(client: "hvac.Client", backend: VaultBackend, browser: Browser, variables: Mapping[str, str]) -> Path:
+def log_in_person(
+    client: "hvac.Client", backend: VaultBackend, browser: "Browser", variables: Mapping[str, str]
+) -> Path:
     """Log a person in through the browser, and keep the token for this user alone.
 
     Args:
@@ -92,6 +95,8 @@ def log_in_person(client: "hvac.Client", backend: VaultBackend, browser: Browser
         PermanentFailure: the environment logs in by another method, or the person did not come back.
         hvac.exceptions.VaultError: the server refuses.
     """
+    from ol_core.secrets.callback import wait_for_code
+
     auth = backend.auth
     if not isinstance(auth, OidcAuth):
         raise PermanentFailure(f"this environment's {described(auth)} needs no person; nothing was done")

@@ -14,11 +14,12 @@ from urllib.parse import quote
 
 from ol_core.environment import SecretRef, VaultBackend
 from ol_core.failures import OlError, PermanentFailure, TransientFailure, UpstreamMissing
-from ol_core.secrets.callback import Browser
 from ol_core.secrets.login import Grant, described, granted, log_in, log_in_person
 
 if TYPE_CHECKING:
     import hvac
+
+    from ol_core.secrets.callback import Browser
 
 T = TypeVar("T")
 
@@ -123,7 +124,7 @@ class VaultClient:
         with self._translated(f"the lease {lease_id}", "sys/leases/revoke", grant="update"):
             self._asked(lambda client: client.sys.revoke_lease(lease_id))
 
-    def log_in_person(self, browser: Browser) -> Path:
+    def log_in_person(self, browser: "Browser") -> Path:
         """Log a person in; return the file that keeps the token for this user alone.
 
         Raises:
