@@ -89,7 +89,10 @@ def _empty(url: str) -> URL:
     if address.get_backend_name() != "postgresql":
         raise PermanentFailure(f"{address} is not PostgreSQL; {valid}")
     address = address.set(drivername="postgresql+psycopg2")
-    engine = create_engine(address)
+    try:
+        engine = create_engine(address)
+    except ModuleNotFoundError as error:
+        raise PermanentFailure(f"{error.name} is not installed; install ol-devkit[postgres]") from error
     try:
         with engine.connect() as connection:
             tables = connection.execute(text("select count(*) from pg_tables where schemaname = current_schema()"))
