@@ -1,5 +1,6 @@
 """A database of a real server, whichever it is, for tests that hold for both."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,3 +101,13 @@ def mariadb_database(server: MariaDbServer, folder: Path) -> ServedDatabase:
         numbers=lambda count: f"SELECT CAST(seq AS SIGNED) AS id, repeat('x', 100) AS text FROM seq_1_to_{count}",
         kill="KILL CONNECTION USER {user}",
     )
+
+
+def sessions_end(server: PostgresServer, database: str) -> bool:
+    """Whether no session of ol-core is left in a database; one ends a moment after its client has closed it."""
+    for _ in range(300):
+        counted = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'ol-core' AND datname = "
+        if server.execute(f"{counted}'{database}'") == "0":
+            return True
+        time.sleep(0.1)
+    return False

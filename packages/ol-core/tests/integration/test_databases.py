@@ -2,29 +2,24 @@
 
 import gc
 import re
-import textwrap
 import time
 import traceback
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
-import ol_core.databases
 import pyarrow as pa
 import pytest
 from ol_core.databases import DatabaseResource, MySQLResource, PostgresResource
 from ol_core.failures import PermanentFailure, TransientFailure, UpstreamMissing
 from ol_core.secrets import LocalSecrets
-from ol_core.tables import RawTableIOManager
 from ol_devkit.servers.certificates import certificates
 from ol_devkit.servers.mariadb import MariaDbServer, mariadb
 from ol_devkit.servers.postgres import PostgresServer, postgres
 from ol_devkit.servers.process import free_ports
-from served_database import CANARY, ServedDatabase, mariadb_database, postgres_database
+from served_database import CANARY, ServedDatabase, mariadb_database, postgres_database, sessions_end
 
 
 def told(error: BaseException) -> str:
@@ -226,7 +221,7 @@ def test_a_reader_that_the_server_loses_patience_with_is_told_so(
     database.execute(f"ALTER DATABASE {database.name} SET idle_in_transaction_session_timeout = 2000")
     reader = database.resource().stream(database.numbers(1_000), batch_rows=10)
     next(reader)
-    assert wait_for_zero(postgres_server, SESSIONS.format(database.name))
+    assert sessions_end(postgres_server, database.name)
 
     with pytest.raises(TransientFailure, match="idle-in-transaction timeout"):
         reader.read_all()
@@ -320,85 +315,3 @@ def test_a_server_without_tls_is_told_no_password(start: Any, kind: type[Databas
         resource = kind(host="127.0.0.1", port=server.port, database="mysql", tls="require", **stated)
         with pytest.raises(PermanentFailure, match=r"switch TLS on there; it is off only with tls=disable here"):
             resource.stream("SELECT 1")
-
-
-@pytest.fixture
-def tables(tmp_path: Path) -> RawTableIOManager:
-    root = tmp_path / "tables"
-    return RawTableIOManager(kind="sql", uri=f"sqlite:///{root}/catalog.db", warehouse=str(root), writable=True)
-
-
-def test_the_example_of_the_documentation_fills_a_raw_table(
-    postgres_server: PostgresServer, tables: RawTableIOManager, tmp_path: Path
-) -> None:
-    database = postgres_server.create_database()
-    postgres_server.execute(
-        "CREATE TABLE grades (learner uuid, points numeric(5, 2), answers jsonb, tags text[], modified timestamptz);"
-        "INSERT INTO grades SELECT gen_random_uuid(), n, '{\"a\": 1}', ARRAY['x', NULL], '2024-02-01 12:00+02'"
-        "  FROM generate_series(1, 250) AS n;"
-        "INSERT INTO grades (modified) VALUES ('2023-12-31 23:59+00')",
-        database=database.name,
-    )
-    file = tmp_path / "secrets.toml"
-    file.write_text(f'[campus]\nuser = "{database.user}"\npassword = "{database.password}"\n')
-    file.chmod(0o600)
-    campus = PostgresResource(
-        host="localhost",
-        port=database.port,
-        database=database.name,
-        user="campus#user",
-        password="campus#password",
-        ca_file=str(postgres_server.ca_file),
-        secrets=LocalSecrets(file=str(file)),
-    )
-    example = textwrap.dedent(str(ol_core.databases.__doc__).partition(":\n\n")[2].partition("\n\nWhich")[0])
-    names: dict[str, Any] = {}
-    exec(example, names)
-    asset: dg.AssetsDefinition = names["raw__campus__app__grades"]
-
-    with dg.DagsterInstance.ephemeral() as instance:
-        resources = {"campus": campus, "raw_table_io_manager": tables}
-        result = dg.materialize([asset], instance=instance, resources=resources)
-        (event,) = result.asset_materializations_for_node("ol_warehouse_raw_data__raw__campus__app__grades")
-        again = dg.materialize([asset], instance=instance, resources=resources)
-        (unchanged,) = again.asset_materializations_for_node("ol_warehouse_raw_data__raw__campus__app__grades")
-
-    held = tables.read("raw__campus__app__grades")
-    assert event.metadata["dagster/row_count"].value == held.num_rows == 250
-    assert unchanged.metadata["unchanged"].value is True
-    assert {field.name: str(field.type) for field in held.schema} == {
-        "learner": "large_string",
-        "points": "decimal128(5, 2)",
-        "answers": "large_string",
-        "tags": "large_list<element: large_string>",
-        "modified": "timestamp[us, tz=UTC]",
-    }
-    assert str(held["modified"][0]) == "2024-02-01 10:00:00+00:00"
-    assert wait_for_zero(postgres_server, SESSIONS.format(database.name))
-
-
-SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'ol-core' AND datname = '{}'"
-
-
-def wait_for_zero(server: PostgresServer, query: str) -> bool:
-    """A session ends a moment after its client has closed it."""
-    for _ in range(300):
-        if server.execute(query) == "0":
-            return True
-        time.sleep(0.1)
-    return False
-
-
-def test_a_stream_that_breaks_leaves_no_table_behind(served: ServedDatabase, tables: RawTableIOManager) -> None:
-    resource = served.resource(secrets=served.reader(may_read=True))
-
-    def broken(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
-        yield next(reader)
-        served.server.execute(served.kill.format(user=f"reader_{served.name}"))
-        yield from reader
-
-    reader = resource.stream(served.numbers(2_000_000), batch_rows=1_000)
-    with pytest.raises(TransientFailure, match=f"as reader_{served.name}"):
-        tables.replace("numbers", pa.RecordBatchReader.from_batches(reader.schema, broken(reader)))
-    with pytest.raises(UpstreamMissing):
-        tables.read("numbers")

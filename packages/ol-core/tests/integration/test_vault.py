@@ -186,12 +186,18 @@ def test_a_login_is_renewed_at_two_thirds_of_its_life(root: hvac.Client, backend
     assert client._renew_at == pytest.approx(700 + 400, abs=30)
 
 
-def test_a_login_that_cannot_be_renewed_is_made_again(root: hvac.Client, backend: Backend, tmp_path: Path) -> None:
-    role = approle(root, "short", token_ttl="4s", token_max_ttl="4s")
+def logged_in(backend: VaultBackend) -> tuple[VaultClient, Clock, Recorder]:
+    """A client that has read a secret once, its clock, and what it asks."""
     clock = Clock()
-    client = VaultClient(backend(approle_login(root, role, tmp_path)), clock=clock)
+    client = VaultClient(backend, clock=clock)
     asked = Recorder(client)
     client.read(REF)
+    return client, clock, asked
+
+
+def test_a_login_that_cannot_be_renewed_is_made_again(root: hvac.Client, backend: Backend, tmp_path: Path) -> None:
+    role = approle(root, "short", token_ttl="4s", token_max_ttl="4s")
+    client, clock, asked = logged_in(backend(approle_login(root, role, tmp_path)))
     time.sleep(4.2)
     clock.now = 301
 
@@ -201,10 +207,7 @@ def test_a_login_that_cannot_be_renewed_is_made_again(root: hvac.Client, backend
 
 def test_a_login_is_used_to_its_end_where_none_follows_it(root: hvac.Client, backend: Backend, tmp_path: Path) -> None:
     role = approle(root, "batch", token_ttl="1h", token_type="batch")
-    clock = Clock()
-    client = VaultClient(backend(approle_login(root, role, tmp_path)), clock=clock)
-    asked = Recorder(client)
-    client.read(REF)
+    client, clock, asked = logged_in(backend(approle_login(root, role, tmp_path)))
     for file in tmp_path.iterdir():
         file.unlink()
 
@@ -217,11 +220,8 @@ def test_a_login_is_used_to_its_end_where_none_follows_it(root: hvac.Client, bac
 
 
 def test_a_revoked_login_is_made_again_once(root: hvac.Client, backend: Backend, tmp_path: Path) -> None:
-    clock = Clock()
     role = approle(root, "revoked", token_ttl="1h")
-    client = VaultClient(backend(approle_login(root, role, tmp_path)), clock=clock)
-    asked = Recorder(client)
-    client.read(REF)
+    client, clock, asked = logged_in(backend(approle_login(root, role, tmp_path)))
     assert client._grant is not None
     root.auth.token.revoke(client._grant.token)
     clock.now = 301
